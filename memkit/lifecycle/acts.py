@@ -1,0 +1,57 @@
+"""Doing to a resource what its policy says."""
+
+from __future__ import annotations
+
+from memkit.config import Action
+from memkit.errors import DemotionError, PinnedError, ReleasedError, ReleaseError
+from memkit.lifecycle.demotion import Demotion
+from memkit.lifecycle.operation import Claimant
+from memkit.lifecycle.order import gentle
+from memkit.lifecycle.release import Release
+from memkit.lifecycle.reports import Outcome, Skipped
+from memkit.lifecycle.resource import Resource
+from memkit.lifecycle.tracker import Tracker
+from memkit.units import format_ttl
+
+
+class Acts:
+    """Applies a policy's action to one resource and notes what came of it; a failure leaves the resource as it was."""
+
+    def __init__(self, tracker: Tracker, release: Release, demotion: Demotion) -> None:
+        self._tracker = tracker
+        self._release = release
+        self._demotion = demotion
+
+    def apply(self, resource: Resource, action: Action, reason: str, outcome: Outcome, by: Claimant = "policy") -> bool:
+        """True when the resource was let go of or moved."""
+        try:
+            self._do(resource, action, reason, outcome, by)
+        except (PinnedError, ReleasedError) as error:
+            outcome.skipped.append(Skipped(resource.name, str(error)))
+        except ReleaseError as error:
+            outcome.failed.append(Skipped(resource.name, str(error)))
+        except DemotionError as error:
+            outcome.skipped.append(Skipped(resource.name, str(error)))
+            self._tracker.log.add("failed", resource.name, resource.policy.type, resource.size, str(error))
+        else:
+            return action != "keep"
+        return False
+
+    def _do(self, resource: Resource, action: Action, reason: str, outcome: Outcome, by: Claimant) -> None:
+        if action == "release":
+            self._release.one(resource, reason, outcome, by)
+        elif action != "keep":
+            size = resource.in_memory
+            self._demotion.demote([resource], action, reason, by)
+            outcome.demoted.append(resource.name)
+            outcome.expected += size
+
+    def expire(self, resource: Resource, outcome: Outcome) -> None:
+        """Do the next step of a resource that is past its deadline."""
+        steps = resource.policy.on_expire
+        idle = f"not used for {format_ttl(resource.policy.ttl)}"
+        if resource.step == 0:
+            self._tracker.log.add("expired", resource.name, resource.policy.type, resource.size, idle)
+        action = gentle(steps[min(resource.step, len(steps) - 1)], resource.policy, resource.options.reload is not None)
+        self.apply(resource, action, f"expired: {idle}", outcome)
+        self._tracker.advance(resource, more=resource.step + 1 < len(steps))

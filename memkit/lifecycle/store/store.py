@@ -1,0 +1,275 @@
+"""The place where demoted values rest."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from memkit.errors import CorruptedError, DemotionError, NotPicklableError
+from memkit.lifecycle.store import failures, pickling
+from memkit.lifecycle.store.anchors import Survey, survey
+from memkit.lifecycle.store.disk import FileSource, StoreFile, header
+from memkit.lifecycle.store.failures import Cancel, never
+from memkit.lifecycle.store.folder import SessionFolder, choose_base, sweep_leftovers
+from memkit.lifecycle.store.packed import PackedBlocks, PackedSource
+from memkit.lifecycle.store.stored import Cancelled, Compress, Stored
+from memkit.lifecycle.store.writing import DiskChoice, MemoryChoice, Writer
+from memkit.units import MIB, format_bytes
+
+_NONE: Mapping[str, int] = MappingProxyType({})
+# What a rehearsal may read into memory: most objects take a few times the bytes of their pickle.
+_REHEARSED = 16 * MIB
+_REHEARSED_ALWAYS = MIB
+_MOSTLY = 0.9
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """A lock that another thread held at the fork would stay locked in the child for ever."""
+    for store in list(_stores):
+        store._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+class Store:
+    """Keeps demoted values, compressed in memory or on disk, until they are discarded; thread-safe.
+
+    `directory` is where the session's folder is made, at the first spill; `max_bytes` is the most it may hold. No
+    lock is held while anything is pickled, written or read. In a forked child `load` works, and nothing of the
+    parent's is ever removed.
+    """
+
+    def __init__(self, directory: Path | None = None, *, max_bytes: int | None = None) -> None:
+        self._base = directory
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._folder: SessionFolder | None = None
+        self._keys = itertools.count(1)
+        self._on_disk: dict[int, int] = {}
+        self._packed: dict[int, list[bytes]] = {}
+        self._closed = False
+        _stores.add(self)
+
+    @property
+    def directory(self) -> Path | None:
+        """The session's folder; None before the first spill."""
+        return self._folder.path if self._folder is not None else None
+
+    @property
+    def bytes_on_disk(self) -> int:
+        return sum(list(self._on_disk.values()))
+
+    @property
+    def bytes_compressed(self) -> int:
+        return sum(len(block) for blocks in list(self._packed.values()) for block in blocks)
+
+    def spill(
+        self,
+        values: Mapping[str, object],
+        *,
+        compress: Compress = "auto",
+        cancelled: Cancel = never,
+        exempt_refs: Mapping[str, int] = _NONE,
+    ) -> Stored:
+        """Write the values to one file as a group; they are complete on the disk when this returns.
+
+        `exempt_refs` tells for each name how many references to its value the caller answers for besides `values`
+        itself (a name, IPython's caches); 1 where nothing is said. Raises SharedMemoryError, NotPicklableError,
+        StoreFullError, Cancelled or another DemotionError; the values are then as they were, and nothing is left.
+        """
+        found = survey(values, exempt_refs, cancelled)
+        with self._file(found.freed) as (key, file):
+            writer = Writer(file, DiskChoice(compress), cancelled)
+            writing = pickling.dump(values, writer, found.kept)
+            file.sync()
+            with contextlib.closing(file.source()) as source:
+                _rehearse(values, source, writer, writing)
+            file.commit()
+            return _stored(key, values, found, writer, writing, file)
+
+    def pack(
+        self,
+        values: Mapping[str, object],
+        *,
+        cancelled: Cancel = never,
+        exempt_refs: Mapping[str, int] = _NONE,
+        minimum_saving: float = 0.2,
+    ) -> Stored:
+        """Compress the values in memory; raises as `spill` does, or NotWorthwhileError as soon as it cannot pay.
+
+        It pays where at least `minimum_saving` of the bytes that the values hold in memory is saved.
+        """
+        self._check_open()
+        found = survey(values, exempt_refs, cancelled)
+        blocks = PackedBlocks()
+        choice = MemoryChoice(tuple(values), (1 - minimum_saving) * found.freed)
+        writer = Writer(blocks, choice, cancelled)
+        writing = pickling.dump(values, writer, found.kept)
+        choice.check(writer.stored_bytes)
+        _rehearse(values, PackedSource(blocks.blocks), writer, writing)
+        key = next(self._keys)
+        stored = _stored(key, values, found, writer, writing, None)
+        self._packed[key] = blocks.blocks
+        return stored
+
+    def move_to_disk(self, stored: Stored, *, cancelled: Cancel = never) -> Stored:
+        """Write what is compressed in memory to disk as it is, and give up the copy in memory.
+
+        Raises as `spill` does; the copy in memory then stays.
+        """
+        blocks = self._blocks(stored)
+        with self._file(stored.stored_bytes) as (key, file):
+            offsets = []
+            for block in blocks:
+                if cancelled():
+                    raise Cancelled(f"{', '.join(stored.names)}: cancelled; still compressed in memory")
+                offsets.append(file.put(block))
+            file.sync()
+            file.commit()
+            moved = replace(
+                stored, key=key, tier="disk", layout=stored.layout.moved(offsets), path=file.path, head=file.head
+            )
+        self.discard(stored)
+        return moved
+
+    def load(self, stored: Stored, *, cancelled: Cancel = never) -> dict[str, object]:
+        """The values, new and equal, with what was kept being the same objects; the stored form stays.
+
+        Every byte is checked. Raises CorruptedError naming the values, Cancelled, or MemoryError.
+        """
+        names = ", ".join(stored.names)
+        try:
+            with contextlib.closing(self._source(stored, cancelled)) as source:
+                return pickling.load(source, stored.layout, stored.kept)
+        except CorruptedError as error:
+            raise CorruptedError(f"{names} cannot be restored: {error}{_place(stored)}") from error
+        except OSError as error:
+            raise CorruptedError(f"{names} cannot be restored: {error}{_place(stored)}") from error
+
+    def discard(self, stored: Stored) -> None:
+        """Remove the stored form; harmless when it is gone, and in a forked child, whose parent still needs it.
+
+        Values restored as a mapping keep their memory: the disk's space comes back when the last of them is gone.
+        """
+        if stored.owner != os.getpid():
+            return
+        self._packed.pop(stored.key, None)
+        if stored.path is not None:
+            try:
+                os.unlink(stored.path)
+            except FileNotFoundError:
+                pass
+            except OSError:  # Windows: still mapped. It counts as there, and goes when the store is closed
+                return
+            self._on_disk.pop(stored.key, None)
+
+    def close(self) -> None:
+        """Remove the session's folder and what is compressed; idempotent, and a no-op in a forked child."""
+        with self._lock:
+            folder = self._folder
+            if folder is not None and folder.pid != os.getpid():
+                return
+            self._closed, self._folder = True, None
+        self._packed.clear()
+        self._on_disk.clear()
+        if folder is not None:
+            folder.remove()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DemotionError("the store is closed")
+
+    def _session(self) -> SessionFolder:
+        """This process' folder; leftovers of dead sessions are removed when it is made."""
+        with self._lock:
+            self._check_open()
+            if self._folder is None or self._folder.pid != os.getpid():
+                base = choose_base(self._base)
+                sweep_leftovers(base)
+                self._folder = SessionFolder(base)
+            return self._folder
+
+    @contextlib.contextmanager
+    def _file(self, needed: int) -> Iterator[tuple[int, StoreFile]]:
+        """A new file, counted while it grows; whatever goes wrong, it is gone and uncounted."""
+        folder, key = self._session(), next(self._keys)
+        path = folder.path / f"{key}.values"
+        self._on_disk[key] = 0
+        try:
+            with StoreFile(
+                path, header(folder.token, key), lambda size: self._claim(key, size, path, needed), needed
+            ) as file:
+                yield key, file
+        except BaseException:
+            self._on_disk.pop(key, None)
+            with contextlib.suppress(OSError):  # never got its name
+                os.unlink(path)
+            raise
+
+    def _claim(self, key: int, size: int, path: Path, needed: int) -> None:
+        with self._lock:
+            if self._max_bytes is not None and self.bytes_on_disk + size > self._max_bytes:
+                left = self._max_bytes - self.bytes_on_disk
+                limit = f"{format_bytes(left)} left of store.max_bytes = {format_bytes(self._max_bytes)}"
+                raise failures.full(path.parent, needed, limit=limit)
+            self._on_disk[key] += size
+
+    def _blocks(self, stored: Stored) -> list[bytes]:
+        blocks = self._packed.get(stored.key)
+        if blocks is None:
+            raise CorruptedError("it is not in this store any more")
+        return blocks
+
+    def _source(self, stored: Stored, cancelled: Cancel) -> FileSource | PackedSource:
+        if stored.path is None:
+            return PackedSource(self._blocks(stored), cancelled)
+        return FileSource.open(stored.path, stored.head, stored.layout.end, cancelled)
+
+
+def _place(stored: Stored) -> str:
+    return "" if stored.path is None else f"; its file is kept: {stored.path}"
+
+
+def _rehearse(values: Mapping[str, object], source: Any, writer: Writer, writing: pickling.Writing) -> None:
+    """Read a small value back: some, above all of classes that pickle in their own way, are written and never read."""
+    if writer.raw_bytes - writer.mapped_bytes > (_REHEARSED if writing.exotic else _REHEARSED_ALWAYS):
+        return
+    try:
+        pickling.load(source, writer.layout(), tuple(writing.kept))
+    except CorruptedError as error:
+        names = ", ".join(values)
+        raise NotPicklableError(f"{names} can be written down but not read back: {error}; left in memory") from error
+
+
+def _stored(
+    key: int,
+    values: Mapping[str, object],
+    found: Survey,
+    writer: Writer,
+    writing: pickling.Writing,
+    file: StoreFile | None,
+) -> Stored:
+    return Stored(
+        key=key,
+        names=tuple(values),
+        tier="disk" if file is not None else "compressed",
+        raw_bytes=writer.raw_bytes,
+        stored_bytes=writer.stored_bytes,
+        freed_bytes=found.freed,
+        mapped=writer.mapped_bytes >= _MOSTLY * writer.raw_bytes,
+        kept=tuple(writing.kept),
+        layout=writer.layout(),
+        path=file.path if file is not None else None,
+        head=file.head if file is not None else b"",
+    )

@@ -1,0 +1,1 @@
+"""What the machine says about memory, and giving memory back to it."""

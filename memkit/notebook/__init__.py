@@ -1,0 +1,1 @@
+"""Inside the kernel: magics, cell hooks, rendering."""
