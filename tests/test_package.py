@@ -131,7 +131,7 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     )
     (wheel,) = tmp_path.glob("memkit-*.whl")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     subprocess.run([python, *pip, "install", "-c", ROOT / "constraints.txt", wheel], check=True)
     cells = ("%load_ext memkit", "x = [1]\n%memkit register x --type temp_buffers", "%memkit spill x\n%memkit", "x")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])

@@ -27,6 +27,7 @@ from memkit.errors import (
     UnitError,
     UnknownResourceError,
 )
+from memkit.memory import heap
 from memkit.units import MIB
 from memkit.wiring import Session
 
@@ -34,9 +35,11 @@ SIZE = 32 * MIB
 
 
 @pytest.fixture
-def session(tmp_path):
+def session(tmp_path, request):
     """The default session of `memkit.*`, without its thread, storing in the test's folder."""
-    made = Session(config.load(overrides=[("test", {"store": {"directory": str(tmp_path)}})]))
+    heap.give_back()  # so that what is measured is what this test does
+    store = {"directory": str(tmp_path), **getattr(request, "param", {})}
+    made = Session(config.load(overrides=[("test", {"store": store})]))
     api.use(made)
     yield made
     made.close()
@@ -365,8 +368,8 @@ def test_unload_drops_what_has_a_recipe_and_spills_what_has_none(session):
     assert (a.get(), b.get(), made) == ([1], [2], [1])
 
 
-def test_a_full_disk_leaves_the_value_where_it_is(session, tmp_path):
-    session.store._max_bytes = MIB
+@pytest.mark.parametrize("session", [{"max_bytes": "1MiB"}], indirect=True)
+def test_a_full_disk_leaves_the_value_where_it_is(session):
     handle = memkit.track(array(), name="x")
     with pytest.raises(StoreFullError, match=r"store\.max_bytes"):
         memkit.spill("x")

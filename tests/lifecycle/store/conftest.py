@@ -19,8 +19,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def there_and_back(store: Store, **values: Any) -> dict[str, Any]:
-    """The values after a spill and a restoration; the caller's own names and this call account for three references."""
-    stored = store.spill(values, exempt_refs=dict.fromkeys(values, 2))
+    """The values after a spill and a restoration; the caller's names, its stack and this call hold them too."""
+    stored = store.spill(values, exempt_refs=dict.fromkeys(values, 3))
     try:
         return store.load(stored)
     finally:

@@ -73,7 +73,7 @@ def test_a_forked_child_spills_to_a_folder_of_its_own(store: Store, tmp_path: Pa
 def test_a_fork_while_another_thread_is_at_work(store: Store) -> None:
     """The child does not wait for a lock that nobody in it holds."""
     store.spill({"x": [1]})
-    with store._lock:
+    with store._accounts.lock:
         assert in_child(lambda: store.spill({"w": [1]})) == 0
 
 
