@@ -121,7 +121,7 @@ class Session:
         infos = self.tracker.snapshot()
         return dataclasses.replace(
             self.reader(),
-            tracked=sum(info.size for info in infos if info.tier == "ram"),
+            tracked=sum(info.in_memory for info in infos if info.tier == "ram"),
             compressed=self._store.bytes_compressed if self._store is not None else 0,
             disk=self._store.bytes_on_disk if self._store is not None else 0,
             own_memory=self.own_memory + _BYTES_PER_RESOURCE * len(infos),

@@ -6,40 +6,22 @@ destructor of a user's value runs while it is held. Work on a value is done by w
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from memkit.config import Policy, closest
 from memkit.errors import MemkitError, PinnedError, ReleasedError, UnknownResourceError
 from memkit.lifecycle.events import EventKind, EventLog
 from memkit.lifecycle.expiry import Expiry
+from memkit.lifecycle.forks import keep_in_order_through_forks
 from memkit.lifecycle.holders import Holder
 from memkit.lifecycle.operation import Claimant, Operation
 from memkit.lifecycle.resource import NEVER, NO_OPTIONS, Options, Resource, ResourceInfo, Tier
-
-_TOMBSTONES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What is remembered of a resource that was let go of; `time` in seconds since the epoch."""
-
-    name: str
-    type: str
-    time: float
-    reason: str
-
-    def __str__(self) -> str:
-        at = time.strftime("%H:%M:%S", time.localtime(self.time))
-        remedy = "create it again, or register it with a reload recipe"
-        return f"{self.name!r} was released at {at} ({self.reason}); {remedy}"
+from memkit.lifecycle.tombstones import Tombstone, Tombstones
 
 
 class Tracker:
@@ -65,10 +47,10 @@ class Tracker:
         self._idle = threading.Condition(self._lock)
         self._resources: dict[str, Resource] = {}
         self._expiry = Expiry()
-        self._tombstones: dict[str, Tombstone] = {}
+        self._tombstones = Tombstones()
         # Filled by weak references' callbacks, which may run at any allocation, even under the lock.
         self._dead: deque[Resource] = deque()
-        _keep_through_fork(self)
+        keep_in_order_through_forks(self._lock, self, Tracker._after_fork)
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +107,7 @@ class Tracker:
                 self._wait(old)
                 self._remove(old, "replaced", "registered again")
             self._resources[name] = fresh
-            self._tombstones.pop(name, None)
+            self._tombstones.remove(name)
             self._expiry.add(fresh)
             self.log.add("registered", name, policy.type, size)
         if old is not None:
@@ -139,7 +121,7 @@ class Tracker:
                 return False
             self._remove(resource, kind, reason)
             if kind == "released":
-                self._bury_name(resource, reason)
+                self._tombstones.add(resource.name, resource.policy.type, reason)
         self.drop_stored(resource)
         return True
 
@@ -147,11 +129,6 @@ class Tracker:
         del self._resources[resource.name]
         self._expiry.remove(resource)
         self.log.add(kind, resource.name, resource.policy.type, resource.size, reason)
-
-    def _bury_name(self, resource: Resource, reason: str) -> None:
-        if len(self._tombstones) >= _TOMBSTONES:
-            del self._tombstones[next(iter(self._tombstones))]
-        self._tombstones[resource.name] = Tombstone(resource.name, resource.policy.type, time.time(), reason)
 
     def observed_gone(self, resource: Resource) -> None:
         """An observed value has died: remember to take it out. Safe in a weak reference's callback."""
@@ -163,11 +140,15 @@ class Tracker:
 
     def drop_stored(self, resource: Resource) -> None:
         """Give up a resource's stored bytes; a group's go when its last member gives them up."""
+        stored, resource.stored = resource.stored, None
+        if stored is not None:
+            self._give_up(stored)
+
+    def _give_up(self, stored: Any) -> None:
         with self._lock:
-            stored, resource.stored = resource.stored, None
-            if stored is None or any(r.stored is stored for r in self._resources.values()):
-                return
-        self.discard(stored)
+            shared = any(other.stored is stored for other in self._resources.values())
+        if not shared:
+            self.discard(stored)
 
     # -- access ----------------------------------------------------------------------------------------------------
 
@@ -286,14 +267,22 @@ class Tracker:
     def settle(
         self, resource: Resource, tier: Tier, stored: Any, *, kind: EventKind, reason: str = "", mapped: bool = False
     ) -> None:
-        """Record where a claimed resource's value now is. The bytes stored before are given up."""
+        """Record where a claimed resource's value now is; the bytes stored before are given up.
+
+        An interrupt may come between any two steps. In this order what is recorded is true after each of them: a tier
+        that says "stored" is never without its bytes.
+        """
+        before = resource.stored
         with self._lock:
-            if stored is not resource.stored and resource.stored is not None:
-                self.drop_stored(resource)
-            resource.stored = stored
+            if stored is not None:
+                resource.stored = stored
             resource.tier = tier
             resource.mapped = mapped
             self.log.add(kind, resource.name, resource.policy.type, resource.size, reason)
+        if stored is None:
+            self.drop_stored(resource)
+        elif before is not None:
+            self._give_up(before)
 
     def resize(self, resource: Resource, size: int, *, exact: bool) -> None:
         """Record a resource's bytes as measured now."""
@@ -329,25 +318,3 @@ class Tracker:
         for resource in self._resources.values():
             if resource.operation is not None and resource.operation.thread != me:
                 resource.operation = None
-
-
-def _keep_through_fork(tracker: Tracker) -> None:
-    """Fork only while no other thread is inside the tracker, so that the child finds it in order."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    reference = weakref.ref(tracker)
-
-    def before() -> None:
-        if (live := reference()) is not None:
-            live._lock.acquire()
-
-    def parent() -> None:
-        if (live := reference()) is not None:
-            live._lock.release()
-
-    def child() -> None:
-        if (live := reference()) is not None:
-            live._after_fork()
-            live._lock.release()
-
-    os.register_at_fork(before=before, after_in_parent=parent, after_in_child=child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from memkit import api
@@ -29,6 +30,7 @@ class Extension:
         self.cells = Cells(shell, session)
         self._explain = Explain(shell, session)
         self._completion = Completion(shell, session)
+        self.on_unload: list[Callable[[], object]] = []  # what others have attached ends before anything is taken out
 
     def install(self) -> None:
         self.session.space.variables = self.shell.user_ns
@@ -41,6 +43,8 @@ class Extension:
 
     def uninstall(self) -> None:
         """Bring back what is demoted, then take everything out; what the store held is removed."""
+        for end in self.on_unload:
+            end()
         self.session.restore()
         self.cells.uninstall()
         self._explain.uninstall()

@@ -315,6 +315,33 @@ def test_stored_bytes_of_a_group_are_given_up_with_the_last_member(clock):
     assert discarded == [stored]
 
 
+@pytest.mark.parametrize(("tier", "stored"), [("disk", "new"), ("ram", None)])
+def test_an_interrupt_while_settling_never_leaves_a_tier_without_its_bytes(clock, tier, stored):
+    """Where each step is interrupted in turn, what is recorded stays true."""
+    tracker = Tracker(clock=clock)
+    for number in range(40):
+        resource = add(tracker, "a")
+        if stored is None:
+            tracker.settle(resource, "disk", "old", kind="spilled")
+        steps = iter(range(number))
+
+        def trace(frame, event, arg, steps=steps):
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_code.co_name == "settle" and next(steps, None) is None:
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            tracker.settle(resource, tier, stored, kind="spilled")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert resource.stored is not None or not resource.demoted
+        tracker.touch("a")
+
+
 def test_a_replaced_resource_gives_up_its_stored_bytes(clock):
     discarded = []
     tracker = Tracker(clock=clock, discard=discarded.append)

@@ -6,13 +6,10 @@ import builtins
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
 from memkit.notebook.ipython_refs import count, forget, forget_traceback, traceback_holds
 
@@ -20,25 +17,10 @@ _LAST = ("last_type", "last_value", "last_traceback", "last_exc")
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A fresh shell that leaves the process as it was: singleton, hooks, `sys.modules['__main__']`."""
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    saved = {name: getattr(sys, name) for name in ("excepthook", "displayhook")}
-    main, previous, path = sys.modules["__main__"], InteractiveShell._instance, list(sys.path)
-    InteractiveShell.clear_instance()
-    config = Config(HistoryManager={"enabled": False, "hist_file": ":memory:"}, InteractiveShell={"colors": "nocolor"})
-    made = InteractiveShell.instance(config=config)
-    made.run_cell("class Thing:\n    def __repr__(self): return 'thing'", store_history=True)
-    yield made
-    forget_traceback(made)
-    made.restore_sys_module_state()
-    made._atexit_once()
-    InteractiveShell.clear_instance()
-    if previous is not None:
-        InteractiveShell._instance = previous
-    sys.modules["__main__"], sys.path[:] = main, path
-    for name, value in saved.items():
-        setattr(sys, name, value)
+def shell(shell: InteractiveShell) -> InteractiveShell:
+    """The common shell, with a class whose instances can be watched."""
+    shell.run_cell("class Thing:\n    def __repr__(self): return 'thing'", store_history=True)
+    return shell
 
 
 def run(shell: InteractiveShell, cell: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from memkit.errors import CorruptedError, DemotionError
+from memkit.lifecycle.store.accounts import Accounts
 from memkit.lifecycle.store.codec import DIGEST_BYTES, PIECE, ZERO_DIGEST, check, digest, pieces, unpack_into
-from memkit.lifecycle.store.failures import Cancel, full, never, on_disk
+from memkit.lifecycle.store.failures import Cancel, OnDisk, full, never
 from memkit.lifecycle.store.region import MAPPED_FROM, alignment, fresh, map_file, populate, start_writeback
 from memkit.lifecycle.store.stored import Block, Cancelled, Chunk
 from memkit.units import MIB
@@ -24,11 +24,6 @@ _SYNC_EVERY = 64 * MIB
 _WINDOW = 8 * MIB
 _SYNC = getattr(os, "fdatasync", os.fsync)
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-
-
-def header(token: bytes, key: int) -> bytes:
-    """What a file of this session, and of this value, begins with."""
-    return _MAGIC + token + key.to_bytes(8, "little")
 
 
 def _write_at(fd: int, view: memoryview, offset: int) -> None:
@@ -57,24 +52,25 @@ def _read_at(fd: int, view: memoryview, offset: int) -> None:
 
 
 class StoreFile:
-    """A file being written. `claim(bytes)` is asked before every write and may refuse.
+    """A file being written, of which `accounts` are kept; `needed` is about how many bytes it will take.
 
-    Use as a context manager: what is not committed at the end is removed.
+    Use as a context manager: where that is left by an exception, nothing remains of it, in the folder or the accounts.
     """
 
-    def __init__(self, path: Path, head: bytes, claim: Callable[[int], None], needed: int) -> None:
-        self.path = path
-        self._temporary = path.with_suffix(".part")
-        self._claim = claim
+    def __init__(self, folder: Path, token: bytes, key: int, accounts: Accounts, needed: int) -> None:
+        self.key = key
+        self.path = folder / f"{key}.values"
+        self.head = _MAGIC + token + key.to_bytes(8, "little")
+        self._temporary = folder / f"{key}.part"
+        self._accounts = accounts
         self._needed = needed
         self._dirty = self._started = 0
         self._fd = -1
-        self.head = head
         self._end = 0
 
     def __enter__(self) -> StoreFile:
         try:
-            with on_disk(self.path.parent, self._needed):
+            with OnDisk(self.path.parent, self._needed):
                 self._fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
             self.put(self.head)
         except BaseException:
@@ -82,17 +78,19 @@ class StoreFile:
             raise
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._abort()
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if error is not None:
+            self._abort()
 
     def _abort(self) -> None:
-        """Remove whatever is not committed; harmless after a commit."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):  # the file is given up: what its last write says does not matter
                 os.close(fd)
-        with contextlib.suppress(OSError):  # never made, or renamed; anything else goes with the folder
-            os.unlink(self._temporary)
+        for path in (self._temporary, self.path):
+            with contextlib.suppress(OSError):  # never made; anything else goes with the folder
+                os.unlink(path)
+        self._accounts.drop(self.key)
 
     def put(self, data: bytes | memoryview) -> int:
         offset = self._end
@@ -128,8 +126,8 @@ class StoreFile:
         return before
 
     def _write(self, view: memoryview, offset: int) -> None:
-        self._claim(len(view))
-        with on_disk(self.path.parent, self._needed, self._end):
+        self._accounts.claim(self.key, len(view), self.path.parent, self._needed)
+        with OnDisk(self.path.parent, self._needed, self._end):
             _write_at(self._fd, view, offset)
             self._dirty += len(view)
             if self._dirty >= _SYNC_EVERY:
@@ -141,7 +139,7 @@ class StoreFile:
 
     def sync(self) -> None:
         """Everything is on the disk: an error that the system had put off shows here, while the value still exists."""
-        with on_disk(self.path.parent, self._needed):
+        with OnDisk(self.path.parent, self._needed):
             os.ftruncate(self._fd, self._end)
             _SYNC(self._fd)
 
@@ -151,7 +149,7 @@ class StoreFile:
 
     def commit(self) -> None:
         """Give the file its name; to be synced before."""
-        with on_disk(self.path.parent, self._needed):
+        with OnDisk(self.path.parent, self._needed):
             fd, self._fd = self._fd, -1
             os.close(fd)
             os.replace(self._temporary, self.path)

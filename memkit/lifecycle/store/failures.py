@@ -8,7 +8,6 @@ import pickle
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,28 @@ def full(folder: Path, needed: int, taken: int = 0, limit: str = "") -> StoreFul
     return StoreFullError(f"no room in {folder}: about {format_bytes(needed)} needed, {room}; free some, or {SETTING}")
 
 
-@contextmanager
-def on_disk(folder: Path, needed: int = 0, taken: int = 0) -> Iterator[None]:
-    """Turns what the system says about a file into StoreFullError or DemotionError."""
-    try:
-        yield
-    except OSError as error:
+class OnDisk:
+    """Turns what the system says about a file into StoreFullError or DemotionError; a context manager.
+
+    A class, because an exception that passes through a generator's frame ends up in a cycle with it (Python 3.13):
+    the frames would then keep the values in memory until the garbage collector runs.
+    """
+
+    def __init__(self, folder: Path, needed: int = 0, taken: int = 0) -> None:
+        self._folder = folder
+        self._needed = needed
+        self._taken = taken
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, OSError):
+            return
         if error.errno in _FULL:
-            raise full(folder, needed, taken) from error
+            raise full(self._folder, self._needed, self._taken) from error
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise DemotionError(f"cannot write in {folder}: {reason}; {SETTING}") from error
+        raise DemotionError(f"cannot write in {self._folder}: {reason}; {SETTING}") from error
 
 
 def not_written(values: Mapping[str, Any], error: Exception, last: object) -> DemotionError:

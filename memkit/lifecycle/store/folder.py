@@ -15,7 +15,7 @@ from pathlib import Path
 
 from memkit.errors import DemotionError
 from memkit.lifecycle.store import lock
-from memkit.lifecycle.store.failures import SETTING, on_disk
+from memkit.lifecycle.store.failures import SETTING, OnDisk
 
 VARIABLE = "MEMKIT_STORE_DIR"
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -30,7 +30,7 @@ class SessionFolder:
     def __init__(self, base: Path) -> None:
         self.pid = os.getpid()
         self.token = secrets.token_bytes(16)
-        with on_disk(base):
+        with OnDisk(base):
             users = _users_folder(base)
             self.path, held = _new_session(users)
         self._held = [fd for fd in (held, lock.keep(self.path)) if fd is not None]

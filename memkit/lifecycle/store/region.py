@@ -51,19 +51,21 @@ def alignment() -> int:
 
 def map_file(fd: int, offset: int, length: int) -> Any:
     """A writable private mapping: changed pages are copied, the file never changes. An object with that buffer."""
-    if _libc is None:
+    if sys.platform == "win32":
         return _Mapped(fd, length, access=mmap.ACCESS_COPY, offset=offset)
     return _map(length, mmap.MAP_PRIVATE, fd, offset)
 
 
 def fresh(length: int) -> Any:
     """Writable memory of `length` bytes; from a MiB on pages of its own, given back as soon as it is free."""
-    if length < MAPPED_FROM or _libc is None:
+    if length < MAPPED_FROM or sys.platform == "win32":
         return bytearray(length)
     return _map(length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
 
 
 def _map(length: int, flags: int, fd: int, offset: int) -> Any:
+    if sys.platform == "win32":
+        raise NotImplementedError
     address = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
     if address == _FAILED:
         code = ctypes.get_errno()

@@ -5,41 +5,29 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import threading
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from memkit.errors import CorruptedError, DemotionError, NotPicklableError
-from memkit.lifecycle.store import failures, pickling
+from memkit.lifecycle.store import pickling
+from memkit.lifecycle.store.accounts import Accounts
 from memkit.lifecycle.store.anchors import Survey, survey
-from memkit.lifecycle.store.disk import FileSource, StoreFile, header
+from memkit.lifecycle.store.disk import FileSource, StoreFile
 from memkit.lifecycle.store.failures import Cancel, never
 from memkit.lifecycle.store.folder import SessionFolder, choose_base, sweep_leftovers
 from memkit.lifecycle.store.packed import PackedBlocks, PackedSource
 from memkit.lifecycle.store.stored import Cancelled, Compress, Stored
 from memkit.lifecycle.store.writing import DiskChoice, MemoryChoice, Writer
-from memkit.units import MIB, format_bytes
+from memkit.units import MIB
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 # What a rehearsal may read into memory: most objects take a few times the bytes of their pickle.
 _REHEARSED = 16 * MIB
 _REHEARSED_ALWAYS = MIB
 _MOSTLY = 0.9
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    """A lock that another thread held at the fork would stay locked in the child for ever."""
-    for store in list(_stores):
-        store._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Store:
@@ -52,14 +40,11 @@ class Store:
 
     def __init__(self, directory: Path | None = None, *, max_bytes: int | None = None) -> None:
         self._base = directory
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._accounts = Accounts(max_bytes)
         self._folder: SessionFolder | None = None
         self._keys = itertools.count(1)
-        self._on_disk: dict[int, int] = {}
         self._packed: dict[int, list[bytes]] = {}
         self._closed = False
-        _stores.add(self)
 
     @property
     def directory(self) -> Path | None:
@@ -68,7 +53,7 @@ class Store:
 
     @property
     def bytes_on_disk(self) -> int:
-        return sum(list(self._on_disk.values()))
+        return self._accounts.total
 
     @property
     def bytes_compressed(self) -> int:
@@ -89,14 +74,14 @@ class Store:
         StoreFullError, Cancelled or another DemotionError; the values are then as they were, and nothing is left.
         """
         found = survey(values, exempt_refs, cancelled)
-        with self._file(found.freed) as (key, file):
+        with self._file(found.freed) as file:
             writer = Writer(file, DiskChoice(compress), cancelled)
             writing = pickling.dump(values, writer, found.kept)
             file.sync()
             with contextlib.closing(file.source()) as source:
                 _rehearse(values, source, writer, writing)
             file.commit()
-            return _stored(key, values, found, writer, writing, file)
+            return _stored(file.key, values, found, writer, writing, file)
 
     def pack(
         self,
@@ -129,7 +114,7 @@ class Store:
         Raises as `spill` does; the copy in memory then stays.
         """
         blocks = self._blocks(stored)
-        with self._file(stored.stored_bytes) as (key, file):
+        with self._file(stored.stored_bytes) as file:
             offsets = []
             for block in blocks:
                 if cancelled():
@@ -138,7 +123,7 @@ class Store:
             file.sync()
             file.commit()
             moved = replace(
-                stored, key=key, tier="disk", layout=stored.layout.moved(offsets), path=file.path, head=file.head
+                stored, key=file.key, tier="disk", layout=stored.layout.moved(offsets), path=file.path, head=file.head
             )
         self.discard(stored)
         return moved
@@ -172,17 +157,17 @@ class Store:
                 pass
             except OSError:  # Windows: still mapped. It counts as there, and goes when the store is closed
                 return
-            self._on_disk.pop(stored.key, None)
+            self._accounts.drop(stored.key)
 
     def close(self) -> None:
         """Remove the session's folder and what is compressed; idempotent, and a no-op in a forked child."""
-        with self._lock:
+        with self._accounts.lock:
             folder = self._folder
             if folder is not None and folder.pid != os.getpid():
                 return
             self._closed, self._folder = True, None
         self._packed.clear()
-        self._on_disk.clear()
+        self._accounts.clear()
         if folder is not None:
             folder.remove()
 
@@ -192,7 +177,7 @@ class Store:
 
     def _session(self) -> SessionFolder:
         """This process' folder; leftovers of dead sessions are removed when it is made."""
-        with self._lock:
+        with self._accounts.lock:
             self._check_open()
             if self._folder is None or self._folder.pid != os.getpid():
                 base = choose_base(self._base)
@@ -200,30 +185,9 @@ class Store:
                 self._folder = SessionFolder(base)
             return self._folder
 
-    @contextlib.contextmanager
-    def _file(self, needed: int) -> Iterator[tuple[int, StoreFile]]:
-        """A new file, counted while it grows; whatever goes wrong, it is gone and uncounted."""
-        folder, key = self._session(), next(self._keys)
-        path = folder.path / f"{key}.values"
-        self._on_disk[key] = 0
-        try:
-            with StoreFile(
-                path, header(folder.token, key), lambda size: self._claim(key, size, path, needed), needed
-            ) as file:
-                yield key, file
-        except BaseException:
-            self._on_disk.pop(key, None)
-            with contextlib.suppress(OSError):  # never got its name
-                os.unlink(path)
-            raise
-
-    def _claim(self, key: int, size: int, path: Path, needed: int) -> None:
-        with self._lock:
-            if self._max_bytes is not None and self.bytes_on_disk + size > self._max_bytes:
-                left = self._max_bytes - self.bytes_on_disk
-                limit = f"{format_bytes(left)} left of store.max_bytes = {format_bytes(self._max_bytes)}"
-                raise failures.full(path.parent, needed, limit=limit)
-            self._on_disk[key] += size
+    def _file(self, needed: int) -> StoreFile:
+        folder = self._session()
+        return StoreFile(folder.path, folder.token, next(self._keys), self._accounts, needed)
 
     def _blocks(self, stored: Stored) -> list[bytes]:
         blocks = self._packed.get(stored.key)

@@ -74,10 +74,10 @@ class Layout:
 class Stored:
     """A value, or a group of values that share memory, at rest.
 
-    Sizes are bytes: `raw_bytes` of the buffers and the pickle uncompressed, `stored_bytes` as they rest,
-    `freed_bytes` an estimate of what letting go of the values frees. `kept` are the objects that somebody else holds
-    too: they stay in memory and are the same objects after a restoration. `mapped`: nearly all of it comes back as
-    a private file mapping, which takes memory only page by page as it is changed.
+    Sizes are bytes: `raw_bytes` of the buffers and the pickle uncompressed, `stored_bytes` as they rest, `freed_bytes`
+    an estimate of what letting go of the values frees. `kept` are the objects that somebody else holds too, and the
+    notebook's functions and classes: they stay in memory and are the same objects after a restoration. `mapped`:
+    nearly all of it comes back as a private file mapping, which takes memory only page by page as it is changed.
     """
 
     key: int

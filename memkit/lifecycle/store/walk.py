@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memkit.lifecycle.store.failures import Cancel
-from memkit.lifecycle.store.graph import LEAVES, Kind, Kinds, elements, members, own_bytes
+from memkit.lifecycle.store.graph import ARRAY, ATOM, CONTAINER, TENSOR, TEXT, Kinds, elements, longest_text, members
 from memkit.lifecycle.store.reducers import tensors
-from memkit.lifecycle.store.reducers.arrays import is_foreign, root_of
+from memkit.lifecycle.store.reducers.arrays import flat_elements, is_foreign, root_of
 from memkit.lifecycle.store.stored import Cancelled
 from memkit.units import KIB
 
@@ -54,7 +54,7 @@ class Round:
         """Go through everything below the values; `accounted` is the number of references to each that is explained."""
         for name in values:
             self._meet(values[name], accounted[name])
-            self.size += sys.getsizeof(values[name]) if self._kinds[type(values[name])] in LEAVES else 0
+            self.size += sys.getsizeof(values[name]) if self._kinds[type(values[name])] <= TEXT else 0
         while self._pending or self._long:
             if self._cancelled():
                 raise Cancelled("cancelled before anything was written")
@@ -82,11 +82,11 @@ class Round:
         key, kind = id(item), self._kinds[type(item)]
         if tensors.is_storage(item):
             return tensors.references(item) > self._edges[key] + 1  # one is the Python object we have of it
-        if kind is Kind.TENSOR and tensors.references(item) > 1 + self._by_tensors.get(key, 0):
+        if kind == TENSOR and tensors.references(item) > 1 + self._by_tensors.get(key, 0):
             return True
         if count <= _SINGLE - 1 + self._edges[key]:
             return False
-        return type(item) not in (tuple, frozenset) or any(self._kinds[type(part)] not in LEAVES for part in item)
+        return type(item) not in (tuple, frozenset) or any(self._kinds[type(part)] > TEXT for part in item)
 
     def _meet(self, item: Any, references: int = 1) -> None:
         """An object that may be referred to more than once: enter it once, count each."""
@@ -96,38 +96,55 @@ class Round:
         if key in self._edges:
             self._edges[key] += references
             return
-        if kind is Kind.ATOM or (kind is Kind.TEXT and len(item) < LONG_TEXT):
+        if kind == ATOM or (kind == TEXT and len(item) < LONG_TEXT):
             return
         self._edges[key] = references
         self._shared.append(item)
-        if kind is not Kind.TEXT:
+        if kind != TEXT:
             self._pending.append(item)
 
     def _neighbours(self, batch: list[Any]) -> list[Any]:
         """What the objects of the batch refer to; what long ones refer to is put off."""
+        groups: dict[type, list[Any]] = {}
+        for item in batch:
+            groups.setdefault(type(item), []).append(item)
         plain: list[Any] = []
         found: list[Any] = []
-        for item in batch:
-            kind = self._kinds[type(item)]
-            self.size += own_bytes(item, self._kinds)
-            if kind is Kind.ARRAY:
-                self._enter_array(item, found)
-            elif kind is Kind.TENSOR:
-                self._enter_tensor(item, found)
-            if kind is Kind.CONTAINER and len(item) > _LONG:
-                self._long.append(members(item))
-            else:
-                plain.append(item)
+        for cls, group in groups.items():
+            self._enter(cls, group, plain, found)
         found += gc.get_referents(*plain)
         return found
+
+    def _enter(self, cls: type, group: list[Any], plain: list[Any], found: list[Any]) -> None:
+        kind = self._kinds[cls]
+        self.size += sum(map(self._kinds.sizers[cls], group))
+        if kind == CONTAINER and max(map(len, group)) > _LONG:
+            self._long += [members(item) for item in group if len(item) > _LONG]
+            plain += [item for item in group if len(item) <= _LONG]
+            return
+        plain += group
+        for item in group if kind >= ARRAY else ():
+            if kind == ARRAY:
+                self._enter_array(item, found)
+            else:
+                self._enter_tensor(item, found)
 
     def _enter_array(self, array: Any, found: list[Any]) -> None:
         if array.base is not None:
             found.append(array.base)
-        if array.dtype.hasobject:
-            self._long.append(elements(array))
+        if array.dtype.hasobject and root_of(array) is array:
+            self._enter_objects(array)
         if root_of(array) is array and is_foreign(array):
             self._foreign[id(array)] = array
+
+    def _enter_objects(self, array: Any) -> None:
+        longest = longest_text(array)
+        if longest is None or longest >= LONG_TEXT:
+            self._long.append(elements(array))
+            return
+        some = flat_elements(array)[:: max(1, array.size // _PROBES)].tolist()
+        single = [text for text, count in zip(some, _counts(some), strict=True) if count <= _SINGLE]
+        self.size += int(sum(map(sys.getsizeof, single)) / max(1, len(some)) * array.size)
 
     def _enter_tensor(self, tensor: Any, found: list[Any]) -> None:
         for other in tensors.held_by(tensor):
@@ -146,19 +163,24 @@ class Round:
         kinds = self._kinds
         types = set(map(type, children))
         present = {kinds[cls] for cls in types}
-        if Kind.TEXT in present:
-            self._weigh_texts([c for c in children if kinds[type(c)] is Kind.TEXT] if len(types) > 1 else children)
-        elif Kind.ATOM in present:
+        if TEXT in present:
+            self._weigh_texts([c for c in children if kinds[type(c)] == TEXT] if len(types) > 1 else children)
+        elif ATOM in present:
             self.size += _NUMBER * len(_single(children)) * _step(children)
-        if present <= LEAVES:
+        if max(present, default=ATOM) > TEXT:
+            self._take_nodes([child for child in children if kinds[type(child)] > TEXT], TENSOR in present)
+
+    def _take_nodes(self, nodes: list[Any], tensors_too: bool) -> None:
+        counts = _counts(nodes)
+        most = 0 if tensors_too else _SINGLE + 1  # one reference is the list's that `nodes` was made of
+        if max(counts) <= most:
+            self._pending += nodes
             return
-        nodes = [child for child in children if kinds[type(child)] not in LEAVES]
-        for node, count in zip(nodes, _counts(nodes), strict=True):
-            # One reference is the list's that `nodes` was made of.
-            if count > _SINGLE + 1 or kinds[type(node)] is Kind.TENSOR:
-                self._meet(node)
-            else:
+        for node, count in zip(nodes, counts, strict=True):
+            if count <= most:
                 self._pending.append(node)
+            else:
+                self._meet(node)
 
     def _weigh_texts(self, texts: list[Any]) -> None:
         """Add the bytes of texts, as far as nobody else has them, and meet the long ones, which can be anchors."""

@@ -221,7 +221,7 @@ def title(source: str) -> str:
 
 
 def begin(path: str, interval: float) -> None:
-    """Record what the shell that runs this does, until the end of the kernel; memkit is loaded there already."""
+    """Record what the shell that runs this does, until memkit is unloaded there or the kernel ends."""
     from IPython.core.getipython import get_ipython
 
     from memkit.notebook import extension
@@ -229,4 +229,6 @@ def begin(path: str, interval: float) -> None:
     loaded = extension.loaded(get_ipython())
     if loaded is None:
         raise MemkitError("memkit is not loaded in this shell - %load_ext memkit")
-    Recorder(loaded.session, loaded.cells, Path(path), interval).start()
+    recorder = Recorder(loaded.session, loaded.cells, Path(path), interval)
+    recorder.start()
+    loaded.on_unload.append(recorder.stop)

@@ -204,3 +204,14 @@ def test_an_array_shown_by_a_frame_stays_shared(store: Store) -> None:
         store.spill({"frame": frame})
     again = there_and_back(store, array=array, frame=frame)
     assert np.shares_memory(again["array"], again["frame"].to_numpy())
+
+
+def test_a_column_of_objects_with_one_list_held_elsewhere(store: Store) -> None:
+    """A column of texts is taken for granted only where it holds nothing else."""
+    held = ["mine"]
+    frame = pd.DataFrame({"o": pd.Series([f"text {i}" for i in range(5000)], dtype=object)})
+    frame.at[77, "o"] = held
+    frame["text"] = pd.Series([None, "x" * 100_000, *["y"] * 4998], dtype=object)
+    again = there_and_back(store, frame=frame)["frame"]
+    pd.testing.assert_frame_equal(again, frame)
+    assert again.at[77, "o"] is held

@@ -183,3 +183,33 @@ def test_half_a_gibibyte_there_and_back_takes_less_than_64_mib(tmp_path: Path) -
     figures = {line.split()[0]: [int(n) for n in line.split()[1:]] for line in done.stdout.splitlines()}
     assert set(figures) == {"noise", "turned", "zeros"}
     assert all(max(pair) <= 64 for pair in figures.values()), figures
+
+
+LIMITED = """
+import gc, resource, sys
+from pathlib import Path
+import numpy as np
+from memkit.lifecycle.store import Store
+store = Store(Path(sys.argv[1]))
+values = {"value": np.random.default_rng(0).random(20_000_000)}
+total = values["value"].sum()
+stored = store.spill(values, exempt_refs={"value": 0})
+values.clear()
+gc.collect()
+used = next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (used + (50 << 20), -1))
+try:
+    store.load(stored)
+    sys.exit("it was loaded")
+except MemoryError:
+    pass
+resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))
+assert store.load(stored)["value"].sum() == total
+store.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts private mappings on Linux only")
+def test_a_restoration_without_room_is_a_memory_error_and_loses_nothing(tmp_path: Path) -> None:
+    """Private mappings count against RLIMIT_DATA, though they take no memory: a guard that sets it must make room."""
+    subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)

@@ -5,8 +5,8 @@ Views of one owner share it again after a restoration, as they did before.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import pickle
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from memkit.errors import DemotionError
 from memkit.lifecycle.store.reducers import Reducer, rebuilder
 from memkit.lifecycle.store.region import is_region
+from memkit.units import KIB
 
 if TYPE_CHECKING:
     from memkit.lifecycle.store.pickling import Reading, Writing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PLAIN_KINDS = frozenset("biufcmMSUV")
 _PICKLED_BY = ("__reduce__", "__reduce_ex__", "__setstate__")
 _BATCH = 8192
+_SMALL = 16 * KIB  # lists of small arrays are long: theirs is a way of half the cost
 
 
 def _numpy() -> Any:
@@ -84,6 +86,8 @@ def flat_elements(array: Any) -> Any:
 
 def _reduce(array: Any, writing: Writing) -> Any:
     np = _numpy()
+    if 0 < array.nbytes < _SMALL and type(array) is np.ndarray and _is_simple(array):
+        return rebuild_small, (pickle.PickleBuffer(array), array.dtype, array.shape)
     root = root_of(array)
     objects = array.dtype.kind == "O"
     if array.nbytes == 0:
@@ -100,6 +104,17 @@ def _reduce(array: Any, writing: Writing) -> Any:
     if type(array) is not np.ndarray and objects:
         return NotImplemented
     return _reduce_objects(array) if objects else _reduce_owner(array, writing)
+
+
+def _is_simple(array: Any) -> bool:
+    """An owner of plain numbers in C order: nothing but its bytes, type and shape needs to be told."""
+    flags = array.flags
+    return array.dtype.kind in "biufc" and flags.owndata and flags.c_contiguous and flags.writeable and flags.aligned
+
+
+@rebuilder
+def rebuild_small(reading: Reading, data: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    return _numpy().ndarray(shape, dtype, data).copy()
 
 
 def _is_followable(dtype: Any) -> bool:
@@ -190,9 +205,14 @@ def rebuild_view(
     strides: tuple[int, ...],
     writeable: bool,
 ) -> Any:
-    with _writeable(owner) if writeable else contextlib.nullcontext():
-        array = _numpy().ndarray.__new__(cls, shape, dtype, _memory(owner), offset, strides)
-        array.flags.writeable = writeable
+    locked = isinstance(owner, _numpy().ndarray) and writeable and not owner.flags.writeable
+    if locked:
+        owner.flags.writeable = True  # a view may be writeable where its owner no longer is
+    array = _numpy().ndarray.__new__(cls, shape, dtype, _memory(owner), offset, strides)
+    if locked:
+        owner.flags.writeable = False
+    if not writeable:
+        array.flags.writeable = False
     return array
 
 
@@ -204,19 +224,6 @@ def _memory(owner: Any) -> Any:
         return owner
     torch = sys.modules["torch"]
     return torch.empty(0, dtype=torch.uint8).set_(owner, 0, (owner.nbytes(),), (1,)).numpy()
-
-
-@contextlib.contextmanager
-def _writeable(owner: Any) -> Iterator[None]:
-    """A view may be writeable where its owner no longer is."""
-    if not isinstance(owner, _numpy().ndarray) or owner.flags.writeable:
-        yield
-        return
-    owner.flags.writeable = True
-    try:
-        yield
-    finally:
-        owner.flags.writeable = False
 
 
 class _Items:
