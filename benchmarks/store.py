@@ -95,7 +95,7 @@ def _write(path: Path, view: memoryview) -> None:
     try:
         done = 0
         while done < len(view):
-            done += os.write(fd, view[done:])
+            done += os.write(fd, view[done : done + 8 * MIB])  # steadier than one write, and never slower
         os.fsync(fd)
     finally:
         os.close(fd)

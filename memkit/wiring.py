@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memkit import config
 from memkit.config import MonitorSettings, Settings
-from memkit.errors import MemkitError, ReleasedError
+from memkit.errors import DemotionError, MemkitError, ReleasedError
 from memkit.handles import Handle
 from memkit.lifecycle.acts import Acts
 from memkit.lifecycle.demotion import Demote, Demotion
@@ -40,6 +41,8 @@ from memkit.units import parse_bytes
 if TYPE_CHECKING:
     from memkit.lifecycle.store import Store
 
+
+log = logging.getLogger("memkit")
 
 # Measured: record, holder, queue and table entries of one tracked resource.
 _BYTES_PER_RESOURCE = 400
@@ -86,6 +89,7 @@ class Session:
         self.monitor = Monitor(
             self.read, self.thresholds, interval=monitor.interval, clock=clock, wake_in=self.tracker.due_in
         )
+        self._tidied = self.monitor.subscribe(lambda _: self._tidy_up(), on="tick")
         self.monitor.subscribe(lambda _: self.reclaimer.sweep(), on="tick")
         self.monitor.subscribe(self._on_sample, on="sample")
         self.monitor.subscribe(self._on_level, on="level")
@@ -127,6 +131,16 @@ class Session:
             own_memory=self.own_memory + _BYTES_PER_RESOURCE * len(infos),
             own_cpu_seconds=self.monitor.own_cpu_seconds + self.own_seconds,
         )
+
+    def _tidy_up(self) -> None:
+        """Once, in the monitor's thread: remove what kernels left behind that died."""
+        from memkit.lifecycle.store.folder import sweep_leftovers
+
+        self._tidied()
+        try:
+            sweep_leftovers(self.settings.store.directory)
+        except DemotionError as error:  # there is no place to store anything, so nothing was left there
+            log.debug("memkit: %s", error)
 
     def _on_sample(self, notice: Notice) -> None:
         if notice.sample is not None and notice.error is None:

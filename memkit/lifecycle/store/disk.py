@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +24,6 @@ _START_EVERY = 8 * MIB
 _SYNC_EVERY = 64 * MIB
 _WINDOW = 8 * MIB
 _SYNC = getattr(os, "fdatasync", os.fsync)
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 def _write_at(fd: int, view: memoryview, offset: int) -> None:
@@ -65,13 +65,16 @@ class StoreFile:
         self._accounts = accounts
         self._needed = needed
         self._dirty = self._started = 0
-        self._fd = -1
+        self._file: io.FileIO | None = None
         self._end = 0
 
     def __enter__(self) -> StoreFile:
         try:
             with OnDisk(self.path.parent, self._needed):
-                self._fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+                # A file object rather than a bare descriptor: closed by whatever drops it, also when an interrupt
+                # comes between its opening and the next line.
+                self._file = io.FileIO(self._temporary, "xb+")
+                os.chmod(self._temporary, 0o600)
             self.put(self.head)
         except BaseException:
             self._abort()
@@ -83,10 +86,9 @@ class StoreFile:
             self._abort()
 
     def _abort(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if self._file is not None:
             with contextlib.suppress(OSError):  # the file is given up: what its last write says does not matter
-                os.close(fd)
+                self._file.close()
         for path in (self._temporary, self.path):
             with contextlib.suppress(OSError):  # never made; anything else goes with the folder
                 os.unlink(path)
@@ -145,21 +147,27 @@ class StoreFile:
 
     def source(self) -> FileSource:
         """Reads what was written so far, without checking again what is mapped."""
-        return FileSource(os.dup(self._fd), self.head, self._end, verify=False)
+        return FileSource(io.FileIO(self._temporary), self.head, self._end, verify=False)
+
+    @property
+    def _fd(self) -> int:
+        assert self._file is not None
+        return self._file.fileno()
 
     def commit(self) -> None:
         """Give the file its name; to be synced before."""
         with OnDisk(self.path.parent, self._needed):
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+            assert self._file is not None
+            self._file.close()
             os.replace(self._temporary, self.path)
 
 
 class FileSource:
-    """A file being read; owns the descriptor. Regions it hands out outlive it, and the file's name."""
+    """A file being read; owns it. Regions it hands out outlive it, and the file's name."""
 
-    def __init__(self, fd: int, head: bytes, end: int, cancelled: Cancel = never, verify: bool = True) -> None:
-        self._fd = fd
+    def __init__(self, file: io.FileIO, head: bytes, end: int, cancelled: Cancel = never, verify: bool = True) -> None:
+        self._file = file
+        self._fd = file.fileno()
         self._verify = verify
         self._cancelled = cancelled
         try:
@@ -170,12 +178,10 @@ class FileSource:
 
     @classmethod
     def open(cls, path: Path, head: bytes, end: int, cancelled: Cancel) -> FileSource:
-        return cls(os.open(path, os.O_RDONLY | _FLAGS), head, end, cancelled)
+        return cls(io.FileIO(path), head, end, cancelled)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._file.close()
 
     def _check(self, head: bytes, end: int) -> None:
         if os.fstat(self._fd).st_size < end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class Store:
             with contextlib.closing(file.source()) as source:
                 _rehearse(values, source, writer, writing)
             file.commit()
-            return _stored(file.key, values, found, writer, writing, file)
+            return self._watched(_stored(file.key, values, found, writer, writing, file))
 
     def pack(
         self,
@@ -104,7 +105,7 @@ class Store:
         choice.check(writer.stored_bytes)
         _rehearse(values, PackedSource(blocks.blocks), writer, writing)
         key = next(self._keys)
-        stored = _stored(key, values, found, writer, writing, None)
+        stored = self._watched(_stored(key, values, found, writer, writing, None))
         self._packed[key] = blocks.blocks
         return stored
 
@@ -122,8 +123,9 @@ class Store:
                 offsets.append(file.put(block))
             file.sync()
             file.commit()
-            moved = replace(
-                stored, key=file.key, tier="disk", layout=stored.layout.moved(offsets), path=file.path, head=file.head
+            layout = stored.layout.moved(offsets)
+            moved = self._watched(
+                replace(stored, key=file.key, tier="disk", layout=layout, path=file.path, head=file.head)
             )
         self.discard(stored)
         return moved
@@ -147,17 +149,26 @@ class Store:
 
         Values restored as a mapping keep their memory: the disk's space comes back when the last of them is gone.
         """
-        if stored.owner != os.getpid():
+        self._remove(stored.key, stored.path, stored.owner)
+
+    def _remove(self, key: int, path: Path | None, owner: int) -> None:
+        if owner != os.getpid():
             return
-        self._packed.pop(stored.key, None)
-        if stored.path is not None:
+        self._packed.pop(key, None)
+        if path is not None:
             try:
-                os.unlink(stored.path)
+                os.unlink(path)
             except FileNotFoundError:
                 pass
             except OSError:  # Windows: still mapped. It counts as there, and goes when the store is closed
                 return
-            self._accounts.drop(stored.key)
+            self._accounts.drop(key)
+
+    def _watched(self, stored: Stored) -> Stored:
+        """What nobody refers to any more, for instance because an interrupt came in between, is removed."""
+        end = weakref.finalize(stored, _forgotten, weakref.ref(self), stored.key, stored.path, stored.owner)
+        end.atexit = False
+        return stored
 
     def close(self) -> None:
         """Remove the session's folder and what is compressed; idempotent, and a no-op in a forked child."""
@@ -199,6 +210,11 @@ class Store:
         if stored.path is None:
             return PackedSource(self._blocks(stored), cancelled)
         return FileSource.open(stored.path, stored.head, stored.layout.end, cancelled)
+
+
+def _forgotten(store: weakref.ref[Store], key: int, path: Path | None, owner: int) -> None:
+    if (live := store()) is not None:
+        live._remove(key, path, owner)
 
 
 def _place(stored: Stored) -> str:

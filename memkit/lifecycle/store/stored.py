@@ -70,9 +70,9 @@ class Layout:
         return replace(self, stream=stream, chunks=chunks)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, so that it has weak references
 class Stored:
-    """A value, or a group of values that share memory, at rest.
+    """A value, or a group of values that share memory, at rest. Its bytes go with the last reference to it.
 
     Sizes are bytes: `raw_bytes` of the buffers and the pickle uncompressed, `stored_bytes` as they rest, `freed_bytes`
     an estimate of what letting go of the values frees. `kept` are the objects that somebody else holds too, and the

@@ -23,7 +23,7 @@ import sys, time
 from pathlib import Path
 from memkit.lifecycle.store import Store
 store = Store(Path(sys.argv[1]))
-store.spill({"x": list(range(100_000))})
+stored = store.spill({"x": list(range(100_000))})
 print(store.directory, flush=True)
 sys.stdin.read()
 if sys.argv[2] == "close":
