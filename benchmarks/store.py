@@ -1,7 +1,7 @@
 """What spilling and restoring cost, against the same bytes written and read plainly on the same disk, in the same run.
 
 Every figure is the median of an odd number of rounds in which the peer and memkit take turns; both end in a sync.
-`ratio` above 1 means memkit is faster. `extra` is the highest anonymous memory above the start, in bytes, seen by
+A ratio above 1 means memkit is faster. `extra` is the highest anonymous memory above the start, in bytes, seen by
 a thread that reads /proc/self/status every millisecond (Linux), in a round that is not timed.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import statistics
 import tempfile
 import threading
 import time
@@ -19,28 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import Row, row
 from memkit.lifecycle.store import Store
 from memkit.units import GIB, MIB, format_bytes
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Seconds of memkit and of its peer, and the anonymous bytes that memkit took on top."""
+    """The peer's seconds over memkit's, round by round, and the anonymous bytes that memkit took on top."""
 
     what: str
-    seconds: float
-    peer: float
+    peer: str
+    ratios: tuple[float, ...]
     extra: int
-
-    @property
-    def ratio(self) -> float:
-        return self.peer / self.seconds
-
-    def __str__(self) -> str:
-        return (
-            f"{self.what:<44} {self.seconds:7.3f} s  peer {self.peer:7.3f} s  {self.ratio:5.2f}x  "
-            f"extra {format_bytes(self.extra)}"
-        )
 
 
 def _anonymous() -> int:
@@ -76,18 +66,22 @@ def _seconds(action: Callable[[], Any]) -> float:
 
 
 def _compare(
-    what: str, ours: Callable[[], Any], peer: Callable[[], Any], rounds: int, between: Callable[[], Any] = lambda: None
+    what: tuple[str, str],
+    ours: Callable[[], Any],
+    peer: Callable[[], Any],
+    rounds: int,
+    between: Callable[[], Any] = lambda: None,
 ) -> Figure:
-    mine, theirs = [], []
+    found = []
     for _ in range(rounds):
         between()
-        theirs.append(_seconds(peer))
+        theirs = _seconds(peer)
         between()
-        mine.append(_seconds(ours))
+        found.append(theirs / _seconds(ours))
     gc.collect()
     with _peak() as highest:  # in a round of its own: the watching thread takes time
         ours()
-    return Figure(what, statistics.median(mine), statistics.median(theirs), highest[0])
+    return Figure(*what, tuple(found), highest[0])
 
 
 def _write(path: Path, view: memoryview) -> None:
@@ -126,14 +120,22 @@ def arrays(size: int = GIB, rounds: int = 5, folder: Path | None = None) -> list
             _write(plain, memoryview(value).cast("B"))
             plain.unlink()
 
-        figures = [_compare(f"spill {format_bytes(size)} float64", spill, write, rounds)]
+        figures = [_compare((f"spill {format_bytes(size)} float64", "write + fsync"), spill, write, rounds)]
         _write(plain, memoryview(value).cast("B"))
         stored = store.spill(values)
         restore: Any = lambda: float(store.load(stored)["value"].sum())  # type: ignore[attr-defined]  # noqa: E731
         read: Any = lambda: float(np.fromfile(plain).sum())  # noqa: E731
         restore(), read()
-        figures.append(_compare("restore and sum it, cached", restore, read, rounds))
-        figures.append(_compare("restore and sum it, cold", restore, read, rounds, lambda: _cold(plain, stored.path)))
+        figures.append(_compare(("restore and sum it, cached", "np.fromfile + sum"), restore, read, rounds))
+        figures.append(
+            _compare(
+                ("restore and sum it, cold", "np.fromfile + sum"),
+                restore,
+                read,
+                rounds,
+                lambda: _cold(plain, stored.path),
+            )
+        )
         store.close()
     return figures
 
@@ -180,13 +182,22 @@ def frames(size: int = 500 * MIB, rounds: int = 3, folder: Path | None = None) -
             pd.read_pickle(plain)
 
         figures = [
-            _compare("spill a frame", lambda: store.discard(store.spill(values)), to_pickle, rounds),
-            _compare("spill and restore a frame", both, both_pickle, rounds),
+            _compare(
+                ("spill a mixed frame alone", "to_pickle + fsync"),
+                lambda: store.discard(store.spill(values)),
+                to_pickle,
+                rounds,
+            ),
+            _compare(("spill and restore a mixed frame", "to_pickle + fsync, read_pickle"), both, both_pickle, rounds),
         ]
         store.close()
     return figures
 
 
-if __name__ == "__main__":
-    for figure in arrays() + frames():
-        print(figure)
+def rows() -> Iterator[Row]:
+    for figures, reach in ((arrays(), 0.8), (frames(), 1.0)):
+        for one in figures:
+            note = f"extra {format_bytes(one.extra)}"
+            yield row(one.what, one.peer, one.ratios, "x", reach, smaller_is_better=False, note=note)
+        extra = [max(one.extra for one in figures) / MIB]
+        yield row("peak extra anonymous memory", figures[0].what, extra, " MiB", 64)

@@ -434,6 +434,7 @@ def test_interrupts_at_any_moment_of_a_real_spill_and_restore_lose_nothing(sessi
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     value = array(4 * MIB)
     handle = memkit.track(value.copy(), name="x")
+    memkit.spill("x")  # makes the session's folder, whose own setting up is another matter
     caught = 0
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     for delay in np.linspace(0.0002, 0.03, 40):
