@@ -27,7 +27,6 @@ from memkit.lifecycle.reports import Outcome, Plan, Report, Skipped
 from memkit.lifecycle.resource import Options, Resource
 from memkit.lifecycle.select import Selection, plain_names
 from memkit.lifecycle.status import LifecycleReport, Status, lifecycle_report, status
-from memkit.lifecycle.top import Top, is_data, top
 from memkit.lifecycle.tracker import Tracker
 from memkit.lifecycle.variables import Variables
 from memkit.memory import heap
@@ -40,7 +39,7 @@ from memkit.units import parse_bytes
 
 if TYPE_CHECKING:
     from memkit.lifecycle.store import Store
-
+    from memkit.lifecycle.top import Top
 
 log = logging.getLogger("memkit")
 
@@ -338,6 +337,8 @@ class Session:
 
     def top(self, count: int | None = 15) -> Top:
         """Variables and resources by size, tracked or not, shared memory counted once."""
+        from memkit.lifecycle.top import is_data, top
+
         self.refresh()
         data = {name: value for name, value in list(self.space.variables.items()) if is_data(name, value)}
         return top(data, self.tracker.snapshot(), count)

@@ -47,9 +47,9 @@ class Status(Shown):
         line = f"{format_bytes(self.used)} of {format_bytes(self.limit)} used ({share}, {self.binding}), "
         line += f"{format_bytes(self.available)} available - {self.level}"
         shown = {name.replace("_", " "): size for name, size in self.tiers.items() if size is not None}
-        tiers = "   ".join(f"{name} {format_bytes(size)}" for name, size in shown.items())
+        tiers = " · ".join(f"{name} {format_bytes(size)}" for name, size in shown.items())
         error = f"\nthe last reading failed: {self.error}" if self.error else ""
-        return f"{line}\n{tiers}   (tracked in ram {format_bytes(self.tracked)}){error}"
+        return f"{line}\n{tiers} (of ram, {format_bytes(self.tracked)} are tracked){error}"
 
     def tables(self) -> tuple[Table, ...]:
         ordered = sorted(self.resources, key=lambda info: (info.type, -info.size))

@@ -7,7 +7,6 @@ from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from memkit.notebook.commands import COMMANDS
 from memkit.wiring import Session
 
 _LINE = re.compile(r"^\s*%%?memkit\s+(?P<text>.*)$")
@@ -40,6 +39,8 @@ class Completion:
 
     def words(self, text: str) -> list[str]:
         """What may stand where the text ends."""
+        from memkit.notebook.commands import COMMANDS
+
         parts = text.split(" ")
         command, last = parts[0], parts[-1]
         if len(parts) == 1:

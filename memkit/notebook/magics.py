@@ -13,8 +13,6 @@ from IPython.display import display
 from IPython.utils.process import arg_split
 
 from memkit.errors import MemkitError
-from memkit.notebook.answers import Done
-from memkit.notebook.commands import COMMANDS, find
 from memkit.shown import Shown
 from memkit.wiring import Session
 
@@ -38,18 +36,20 @@ class MemkitMagics(Magics):
         Every answer is an object with its figures in bytes. Options of all subcommands: ``-q`` shows nothing,
         ``-o NAME`` keeps the answer in a variable, ``--json [FILE]`` gives it as JSON.
         """
+        from memkit.notebook import answers, commands  # 10 ms that a kernel which never asks need not pay at loading
+
         try:
             words = arg_split(line, posix=True)
             quiet, show = _take_flag(words, _QUIET), _take_flag(words, (_SHOW,))
             variable = _take_value(words, _OUTPUT)
             as_json, file = _take_json(words)
-            command = find(words[0] if words else "status")
+            command = commands.find(words[0] if words else "status")
             answer = command(self._session, words[1:])
             if variable is not None:
                 self.shell.user_ns[variable] = answer
             if file:
                 answer.save(file)
-                answer = Done(f"written to {Path(file).resolve()}")
+                answer = answers.Done(f"written to {Path(file).resolve()}")
             elif as_json:
                 print(answer.to_json())  # noqa: T201
                 return None
@@ -90,13 +90,11 @@ def _take_value(words: list[str], flags: tuple[str, ...]) -> str | None:
 
 
 def _take_json(words: list[str]) -> tuple[bool, str | None]:
-    """`--json` alone prints; followed by a file it writes there. A bare word after it is that file."""
+    """`--json` alone prints; followed by a file it writes there."""
     if _JSON not in words:
         return False, None
     number = words.index(_JSON)
-    file = words[number + 1] if number + 1 < len(words) and not words[number + 1].startswith("-") else None
+    follows = number > 0 and number + 1 < len(words) and not words[number + 1].startswith("-")
+    file = words[number + 1] if follows else None  # right after %memkit a word is the subcommand
     del words[number : number + (2 if file else 1)]
-    if not words and file in COMMANDS:  # %memkit --json status
-        words.append(file)
-        return True, None
     return True, file
