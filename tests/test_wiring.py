@@ -142,6 +142,17 @@ def test_observed_values_deregister_themselves(session):
         handle.touch()
 
 
+def test_a_tensor_on_a_gpu_is_in_vram_and_is_not_moved_to_disk(session, monkeypatch):
+    class Tensor:
+        device = type("device", (), {"type": "cuda"})
+
+    fake = type(sys)("torch")
+    fake.Tensor = Tensor
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    memkit.track(Tensor(), name="weights", size=MIB)
+    assert memkit.status().resources[0].tier == "vram"
+
+
 def test_external_resources_are_measured_and_released_by_callbacks(session):
     calls = []
     callbacks = {"on_release": calls.append, "reload": lambda: calls.append("load")}
@@ -341,6 +352,15 @@ def test_what_would_not_shrink_is_spilled_instead(session):
     handle = memkit.track(array(), name="x")
     memkit.compress("x")
     assert handle.info.tier == "disk"
+
+
+def test_releasing_what_is_compressed_expects_the_packed_bytes(session):
+    memkit.track(np.zeros(SIZE // 8), name="x")
+    memkit.compress("x")
+    packed = memkit.status().tiers["compressed"]
+    assert 0 < packed < MIB
+    assert memkit.release("x").expected == packed
+    assert memkit.status().tiers["compressed"] == 0
 
 
 def test_compressed_goes_on_to_disk_without_coming_back_in_between(session):

@@ -52,6 +52,18 @@ class Acts:
         idle = f"not used for {format_ttl(resource.policy.ttl)}"
         if resource.step == 0:
             self._tracker.log.add("expired", resource.name, resource.policy.type, resource.size, idle)
+        if self._is_one_of_the_last(resource):
+            outcome.skipped.append(Skipped(resource.name, f"min_keep {resource.policy.min_keep} of its type"))
+            self._tracker.advance(resource, more=False)
+            return
         action = gentle(steps[min(resource.step, len(steps) - 1)], resource.policy, resource.options.reload is not None)
         self.apply(resource, action, f"expired: {idle}", outcome)
         self._tracker.advance(resource, more=resource.step + 1 < len(steps))
+
+    def _is_one_of_the_last(self, resource: Resource) -> bool:
+        """Whether without it fewer of its type would be in memory than the type keeps."""
+        policy = resource.policy
+        if not policy.min_keep or resource.demoted:
+            return False
+        resident = sum(r.policy.type == policy.type and not r.demoted for r in self._tracker.resources())
+        return resident <= policy.min_keep

@@ -57,12 +57,17 @@ def _sorted_out(
         if why_not:
             left.append(Skipped(info.name, why_not))
         else:
-            steps.append(Step(info.name, action, _reason(info), info.in_memory))
+            steps.append(Step(info.name, action, _reason(info), _frees(info)))
     return Plan(tuple(steps), tuple(left))
 
 
 def _rank(info: ResourceInfo) -> tuple[bool, int, float]:
     return (info.state != "expired", info.priority, -info.idle)
+
+
+def _frees(info: ResourceInfo) -> int:
+    """Bytes that letting go of it should free, here or where it is."""
+    return info.size if info.tier in ("vram", "external") else info.in_memory
 
 
 def _kept(ordered: Sequence[ResourceInfo]) -> frozenset[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from memkit.config import Policy, closest
 from memkit.errors import ConfigError, MemkitError
 from memkit.lifecycle.holders import External, Holder, Kind, Namespace, Observed, Owned, Variable
-from memkit.lifecycle.resource import Options, Resource
+from memkit.lifecycle.resource import Options, Resource, Tier
 from memkit.lifecycle.sizing import Size, size_of
 from memkit.lifecycle.tracker import Tracker
 from memkit.units import parse_seconds
@@ -57,6 +58,7 @@ class Registration:
         measured = self._size(holder, size)
         resource = self._tracker.register(name, holder, policy, options, measured.bytes)
         resource.exact = measured.exact
+        resource.tier = _tier(value, holder)
         if isinstance(holder, Observed):
             holder.on_gone = lambda: self._tracker.observed_gone(resource)
         return resource
@@ -115,6 +117,15 @@ class Registration:
         if kind == "external":
             return External((lambda: size) if isinstance(size, int) else size)
         return Owned(value)
+
+
+def _tier(value: Any, holder: Holder) -> Tier:
+    """`vram` for a tensor that lives on a GPU, by its own word; otherwise what the holder says."""
+    torch = sys.modules.get("torch")
+    tensor: Any = getattr(torch, "Tensor", None)
+    if tensor is None or not isinstance(value, tensor):
+        return holder.tier
+    return "vram" if value.device.type in ("cuda", "mps", "xpu") else holder.tier
 
 
 def _observe(value: Any) -> Observed:

@@ -36,9 +36,9 @@ class Release:
             value = None if value is GONE else value
             notify(self._tracker, resource, value)
             resource.holder.clear()
+            outcome.expected += resource.in_memory
             self._tracker.forget(resource, "released", reason)
             outcome.released.append(resource.name)
-            outcome.expected += resource.in_memory
             holders = self._holders(resource, value)
         if holders:
             outcome.still_held.append(StillHeld(resource.name, holders))

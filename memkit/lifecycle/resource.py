@@ -18,7 +18,6 @@ Tier = Literal["ram", "vram", "compressed", "disk", "unloaded", "external"]
 State = Literal["active", "pinned", "busy", "demoted", "expired"]
 
 NEVER = math.inf
-_HERE: frozenset[Tier] = frozenset({"ram", "vram", "compressed", "external"})
 DEMOTED_TIERS: frozenset[Tier] = frozenset({"compressed", "disk", "unloaded"})
 
 
@@ -80,8 +79,10 @@ class Resource:
 
     @property
     def in_memory(self) -> int:
-        """Bytes that letting go of it should free here: none where they are on disk, or only mapped from it."""
-        return 0 if self.mapped or self.tier not in _HERE else self.size
+        """Bytes of this process' own memory it takes: none where they are elsewhere, or only mapped from a file."""
+        if self.tier == "compressed":
+            return int(self.stored.stored_bytes)
+        return self.size if self.tier == "ram" and not self.mapped else 0
 
     @property
     def state(self) -> State:
@@ -114,13 +115,17 @@ class Resource:
             tags=self.options.tags,
             metadata=self.options.metadata,
             mapped=self.mapped,
+            in_memory=self.in_memory,
             reloadable=self.options.reload is not None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceInfo:
-    """A frozen picture of a resource: sizes in bytes, times in seconds; `left` is the time to its expiry."""
+    """A frozen picture of a resource: sizes in bytes, times in seconds; `left` is the time to its expiry.
+
+    `size` is that of the value wherever it is, `in_memory` what it takes of this process' own memory now.
+    """
 
     name: str
     policy: Policy
@@ -139,12 +144,8 @@ class ResourceInfo:
     tags: frozenset[str]
     metadata: Mapping[str, Any]
     mapped: bool
+    in_memory: int
     reloadable: bool
-
-    @property
-    def in_memory(self) -> int:
-        """Bytes that letting go of it should free here: none where they are on disk, or only mapped from it."""
-        return 0 if self.mapped or self.tier not in _HERE else self.size
 
     @property
     def type(self) -> str:

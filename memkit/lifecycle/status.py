@@ -122,15 +122,22 @@ def status(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LifecycleReport(Shown):
-    """Status, statistics and the whole event log, for export."""
+    """Status, statistics and the whole event log, for export.
+
+    `bytes` gives the tracked bytes by type and tier, `statistics` how often what happened by type, `hit_ratio` the
+    share of accesses that found the value in memory.
+    """
 
     status: Status
     created: int
+    hit_ratio: float | None
+    bytes: Mapping[str, Mapping[str, int]]
     statistics: Mapping[str, Mapping[str, int]]
     events: tuple[Mapping[str, Any], ...]
 
     def headline(self) -> str:
-        return f"{self.created} resources registered, {len(self.events)} events"
+        ratio = format_share(self.hit_ratio)
+        return f"{self.created} resources registered, {len(self.events)} events, hit ratio {ratio}"
 
     def tables(self) -> tuple[Table, ...]:
         kinds = sorted({kind for counts in self.statistics.values() for kind in counts})
@@ -165,4 +172,7 @@ def lifecycle_report(status: Status, log: EventLog) -> LifecycleReport:
         {**event._asdict(), "time": datetime.fromtimestamp(event.time).astimezone().isoformat(timespec="milliseconds")}
         for event in log
     )
-    return LifecycleReport(status, log.total("registered"), dict(statistics), events)
+    sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for info in status.resources:
+        sizes[info.type][info.tier] += info.size
+    return LifecycleReport(status, log.total("registered"), log.hit_ratio, sizes, dict(statistics), events)

@@ -15,7 +15,7 @@ from memkit.lifecycle.resource import ResourceInfo
 BASE = ResourceInfo(
     name="x", policy=Policy("t", on_pressure=("spill",)), size=100, exact=True, tier="ram", state="active", idle=0.0,
     age=0.0, left=None, uses=0, pins=0, cells=0, kind="owned", owner="", tags=frozenset(), metadata={},
-    mapped=False, reloadable=False,
+    mapped=False, in_memory=100, reloadable=False,
 )  # fmt: skip
 
 

@@ -198,6 +198,19 @@ def test_expiry_follows_the_steps_of_the_type(world):
         handle.get()
 
 
+def test_expiry_leaves_as_many_of_a_type_as_it_keeps_and_pressure_too(world):
+    for number in range(3):
+        world.track(f"shard-{number}", type="model_shards")
+        world.clock.advance(1)
+    world.clock.advance(600)
+    report = world.session.expire()
+    assert world.tiers() == {"shard-0": "disk", "shard-1": "disk", "shard-2": "ram"}
+    assert [(item.name, item.reason) for item in report.skipped] == [("shard-2", "min_keep 1 of its type")]
+    world.base = 900 * MIB
+    world.sample()
+    assert world.tiers()["shard-2"] == "ram"
+
+
 def test_what_cannot_be_moved_stays_is_flagged_expired_and_says_so_once(world):
     def generator():
         yield from range(3)
