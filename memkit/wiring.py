@@ -26,18 +26,20 @@ from memkit.lifecycle.release import Release
 from memkit.lifecycle.reports import Outcome, Plan, Report, Skipped
 from memkit.lifecycle.resource import Options, Resource
 from memkit.lifecycle.select import Selection, plain_names
-from memkit.lifecycle.status import LifecycleReport, Status, lifecycle_report, status
 from memkit.lifecycle.tracker import Tracker
 from memkit.lifecycle.variables import Variables
 from memkit.memory import heap
 from memkit.memory.gc_clock import GcClock
 from memkit.memory.monitor import Monitor
-from memkit.memory.pressure import Thresholds, next_level
+from memkit.memory.pressure import Level, Thresholds, next_level
 from memkit.memory.sample import Reader, Sample, anonymous_now
 from memkit.memory.subscribers import Notice
 from memkit.units import parse_bytes
 
+# What answers questions or demotes is imported when it is first asked to: loading memkit into a kernel should take
+# less time than it takes to notice.
 if TYPE_CHECKING:
+    from memkit.lifecycle.status import LifecycleReport, Status
     from memkit.lifecycle.store import Store
     from memkit.lifecycle.top import Top
 
@@ -328,11 +330,17 @@ class Session:
             if resource is not None and not resource.demoted and resource.operation is None:
                 self.registration.measure(resource)
 
+    def now(self) -> tuple[Sample, Level]:
+        """A reading of this moment, and the level it means."""
+        sample = self.read()
+        return sample, next_level(self.monitor.level, sample.share, self.thresholds)
+
     def status(self) -> Status:
         """Level, limit, tiers and resources, read now."""
+        from memkit.lifecycle.status import status
+
         self.refresh()
-        sample = self.read()
-        level = next_level(self.monitor.level, sample.share, self.thresholds)
+        sample, level = self.now()
         return status(sample, level, self.tracker.snapshot(), self.log, self.monitor.last_error)
 
     def top(self, count: int | None = 15) -> Top:
@@ -345,6 +353,8 @@ class Session:
 
     def report(self) -> LifecycleReport:
         """Status, statistics and the event log, for export as JSON or CSV."""
+        from memkit.lifecycle.status import lifecycle_report
+
         return lifecycle_report(self.status(), self.log)
 
     def configure(self, **monitor: Any) -> Settings:

@@ -6,15 +6,17 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memkit.config import Policy, closest
 from memkit.errors import ConfigError, MemkitError
 from memkit.lifecycle.holders import External, Holder, Kind, Namespace, Observed, Owned, Variable
 from memkit.lifecycle.resource import Options, Resource, Tier
-from memkit.lifecycle.sizing import Size, size_of
 from memkit.lifecycle.tracker import Tracker
 from memkit.units import parse_seconds
+
+if TYPE_CHECKING:
+    from memkit.lifecycle.sizing import Size
 
 
 class _Default:
@@ -85,6 +87,8 @@ class Registration:
             self._tracker.resize(resource, measured.bytes, exact=measured.exact)
 
     def _size(self, holder: Holder, given: int | Callable[[], int] | None) -> Size:
+        from memkit.lifecycle.sizing import Size, size_of  # not before something is tracked
+
         if isinstance(holder, External):
             return Size(int(holder.measure()) if holder.measure is not None else 0, True, 0)
         return Size(given, True, 0) if isinstance(given, int) else size_of(holder.get())

@@ -16,7 +16,6 @@ from memkit.errors import MemkitError
 from memkit.lifecycle.resource import Resource
 from memkit.memory.high_water import HighWater
 from memkit.notebook.magics import show_all_answers
-from memkit.notebook.names import mentions
 from memkit.wiring import Session
 
 log = logging.getLogger("memkit")
@@ -135,6 +134,8 @@ class Cells:
         tracked = {r.name for r in self._session.tracker.resources() if r.holder.kind == "variable"}
         if not tracked:
             return frozenset()
+        from memkit.notebook.names import mentions  # not before something is tracked
+
         try:
             found = mentions(tree, self._shell.user_ns, tracked)
         except Exception:

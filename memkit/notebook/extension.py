@@ -95,6 +95,6 @@ def loaded(shell: Any) -> Extension | None:
 
 def greeting(session: Session) -> str:
     """Limit, available and level in one line."""
-    now = session.status()
-    limit = f"limit {format_bytes(now.limit)} ({now.binding})"
-    return f"memkit: {limit}, {format_bytes(now.available)} available, level {now.level}"
+    sample, level = session.now()
+    limit = f"limit {format_bytes(sample.limit)} ({sample.binding})"
+    return f"memkit: {limit}, {format_bytes(sample.available)} available, level {level}"
