@@ -87,6 +87,7 @@ class Session:
         )  # fmt: skip
         self.registration = Registration(self.tracker, self.settings.types, self.space)
         self.variables = Variables(self.tracker, self.demotion)
+        self.on_registered: list[Callable[[Resource], object]] = []
         self.monitor = Monitor(
             self.read, self.thresholds, interval=monitor.interval, clock=clock, wake_in=self.tracker.due_in
         )
@@ -196,6 +197,8 @@ class Session:
         resource = self.registration.add(
             value, name=name, type=type, ttl=ttl, priority=priority, size=size, hold=hold, options=options
         )
+        for tell in tuple(self.on_registered):
+            tell(resource)
         self.monitor.nudge()
         return Handle(self, resource)
 

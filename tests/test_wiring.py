@@ -373,6 +373,37 @@ def test_compressed_goes_on_to_disk_without_coming_back_in_between(session):
     assert handle.get().sum() == 0
 
 
+def test_a_group_may_mix_what_is_compressed_with_what_is_not(session):
+    a = memkit.track(np.zeros(SIZE // 8), name="a")
+    b = memkit.track(np.ones(SIZE // 8), name="b")
+    memkit.compress("a")
+    memkit.spill("a", "b")
+    assert (a.info.tier, b.info.tier) == ("disk", "disk")
+    assert (a.get().sum(), b.get().sum()) == (0, SIZE // 8)
+
+
+def test_a_compressed_group_goes_to_disk_as_one_and_still_shares_its_memory(session):
+    base = np.zeros(SIZE // 8)
+    a, b = memkit.track(base, name="a"), memkit.track(base[: SIZE // 16], name="b")
+    del base
+    memkit.compress("a", "b")
+    assert (a.info.tier, b.info.tier) == ("compressed", "compressed")
+    memkit.spill("a", "b")
+    assert (a.info.tier, b.info.tier) == ("disk", "disk")
+    assert np.shares_memory(a.get(), b.get())
+    memkit.compress("a", "b")
+    memkit.spill("b")
+    assert (a.info.tier, b.info.tier) == ("disk", "disk"), "what shares memory stays together"
+
+
+def test_unloading_a_group_drops_those_with_a_recipe_and_spills_the_others(session):
+    a = memkit.track([1], name="a", reload=lambda: [1])
+    b = memkit.track([2], name="b")
+    memkit.unload("a", "b")
+    assert (a.info.tier, b.info.tier) == ("unloaded", "disk")
+    assert (a.get(), b.get()) == ([1], [2])
+
+
 def test_moving_twice_and_restoring_twice_are_harmless(session):
     handle = memkit.track([1, 2], name="x")
     memkit.spill("x")

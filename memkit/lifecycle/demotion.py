@@ -48,16 +48,14 @@ class Demotion:
         """
         with self._tracker.claim(resources, action, by) as operation:
             resources = [r for r in resources if not self._is_there(r, action)]
-            if not resources:
-                return
-            if action == "unload" and all(self._recipe(r) for r in resources):
-                for resource in resources:
+            if action == "unload":
+                for resource in filter(self._recipe, resources):
                     self._unload(resource, reason)
-                return
+            resources = [r for r in resources if r.tier != "unloaded"]
             self._check_demotable(resources)
-            if all(r.tier == "compressed" for r in resources):
-                self._move_to_disk(resources, reason)
-            else:
+            self._move_to_disk([r for r in resources if r.tier == "compressed"], reason)
+            resources = [r for r in resources if not r.demoted]
+            if resources:
                 self._put_away(resources, action, reason, operation)
 
     def _is_there(self, resource: Resource, action: Demote) -> bool:
@@ -122,6 +120,8 @@ class Demotion:
     def _move_to_disk(self, resources: Sequence[Resource], reason: str) -> None:
         """Compressed bytes go to disk as they are; a group goes together."""
         for resource in resources:
+            if resource.tier == "disk":  # it went with another of its group
+                continue
             stored = resource.stored
             members = [r for r in self._tracker.resources() if r.stored is stored]
             moved = self._store().move_to_disk(stored)

@@ -61,6 +61,7 @@ class _Scope:
     """One execution under way; they nest when a magic runs a cell."""
 
     pinned: list[Resource] = field(default_factory=list)
+    trees: list[Any] = field(default_factory=list)
     source: str | None = None
     cell_id: str | None = None
     started: float = 0.0
@@ -91,6 +92,7 @@ class Cells:
     def install(self) -> None:
         """Begin to listen."""
         self._shell.user_ns_hidden[_MARK] = True
+        self._session.on_registered.append(self._registered)
         for name, callback in self._events.items():
             self._shell.events.register(name, callback)
         # An `ast_transformers` entry would do too, but makes IPython walk every cell's tree once more (3 ms for 200
@@ -101,6 +103,7 @@ class Cells:
     def uninstall(self) -> None:
         """Take everything back; a cell that runs right now ends unaccounted."""
         self._shell.user_ns_hidden.pop(_MARK, None)
+        self._session.on_registered.remove(self._registered)
         for name, callback in self._events.items():
             self._shell.events.unregister(name, callback)
         if self._shell.__dict__.get("transform_ast") == self._transform_ast:
@@ -121,8 +124,10 @@ class Cells:
     def _transform_ast(self, tree: Any) -> Any:
         tree = show_all_answers(self._transform(tree))
         began = time.thread_time()
-        names = self._mentioned(tree)
+        names = self._mentioned(tree, self._tracked())
         self._session.own_seconds += time.thread_time() - began
+        if self._stack:
+            self._stack[-1].trees.append(tree)
         if names and self._stack:
             try:
                 self._stack[-1].pinned += self._session.variables.enter(names)
@@ -130,8 +135,17 @@ class Cells:
                 raise RestoreFailedError(f"the cell was not run: {error}") from error
         return tree
 
-    def _mentioned(self, tree: Any) -> frozenset[str]:
-        tracked = {r.name for r in self._session.tracker.resources() if r.holder.kind == "variable"}
+    def _tracked(self) -> set[str]:
+        return {r.name for r in self._session.tracker.resources() if r.holder.kind == "variable"}
+
+    def _registered(self, resource: Resource) -> None:
+        """What a cell registers and goes on using is held like anything it mentions."""
+        if self._stack and resource.holder.kind == "variable":
+            scope = self._stack[-1]
+            if any(self._mentioned(tree, {resource.name}) for tree in scope.trees):
+                scope.pinned += self._session.variables.enter([resource.name])
+
+    def _mentioned(self, tree: Any, tracked: set[str]) -> frozenset[str]:
         if not tracked:
             return frozenset()
         from memkit.notebook.names import mentions  # not before something is tracked

@@ -120,6 +120,29 @@ def test_a_cell_that_raises_or_is_interrupted_lets_go_too(spilled):
     assert spilled.session.tracker.get("df").held == 0
 
 
+def test_what_a_cell_registers_and_goes_on_using_is_held_to_its_end(notebook):
+    text = notebook(
+        "import time\nx = [1, 2]\n%memkit register x --type temp_buffers --ttl 50ms\ntime.sleep(0.3)\nout = sum(x)"
+    )
+    assert notebook.error is None, text
+    assert notebook["out"] == 3
+    resource = notebook.session.tracker.find("x")
+    assert resource is None or resource.held == 0
+
+
+def test_what_a_cell_registers_and_uses_no_more_is_not_held(notebook):
+    notebook("import time\nx = [1, 2]\n%memkit register x --type temp_buffers --ttl 50ms\ntime.sleep(0.3)")
+    assert "x" not in notebook
+    assert notebook.error is None
+
+
+def test_registering_again_in_a_cell_that_uses_it_keeps_it_held(notebook):
+    notebook("x = [1, 2]\n%memkit register x")
+    notebook("import memkit\nsum(x)\nmemkit.session().register('x')\nstate = memkit.session().tracker.get('x').state")
+    assert notebook["state"] == "pinned"
+    assert notebook.session.tracker.get("x").held == 0
+
+
 def test_pressure_does_not_take_what_the_running_cell_uses(spilled):
     text = spilled("df.sum()\nreport = memkit.reclaim()\nout = df.sum()")
     assert spilled.error is None, text
