@@ -94,7 +94,6 @@ class Session:
         self._tidied = self.monitor.subscribe(lambda _: self._tidy_up(), on="tick")
         self.monitor.subscribe(lambda _: self.reclaimer.sweep(), on="tick")
         self.monitor.subscribe(self._on_sample, on="sample")
-        self.monitor.subscribe(self._on_level, on="level")
 
     @property
     def store(self) -> Store:
@@ -145,13 +144,12 @@ class Session:
             log.debug("memkit: %s", error)
 
     def _on_sample(self, notice: Notice) -> None:
-        if notice.sample is not None and notice.error is None:
-            self.refresh()
-            self.reclaimer.on_sample(notice.sample, notice.level)
-
-    def _on_level(self, notice: Notice) -> None:
-        used = notice.sample.used if notice.sample is not None else 0
-        self.log.add("level", "", notice.level, used, f"memory is at level {notice.level}")
+        if notice.sample is None or notice.error is not None:
+            return
+        if notice.level != notice.previous:  # said before what is done about it
+            self.log.add("level", "", notice.level, notice.sample.used, f"memory is at level {notice.level}")
+        self.refresh()
+        self.reclaimer.on_sample(notice.sample, notice.level)
 
     def _who(self, value: Any, without: Sequence[str] = ()) -> tuple[str, ...]:
         """Who holds a value, by name, other than these names themselves."""

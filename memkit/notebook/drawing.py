@@ -241,7 +241,7 @@ class Timeline:
             above = value > self._top
             place = min(place, value / self._top)
             axes.text(
-                1.012, place, f"↑ {text}" if above else text, transform=axes.transAxes, color=self.theme.text,
+                1.025, place, f"↑ {text}" if above else text, transform=axes.transAxes, color=self.theme.text,
                 fontsize=8, va="center", parse_math=False,
             )  # fmt: skip
             place -= _LABEL_STEP / _MAIN
@@ -265,7 +265,7 @@ class Timeline:
         axes.set_ylabel(name, color=self.theme.muted)
         last = self._columns[key][-1]
         text = f"{OWN_ROWS[key].label}\nnow {format_bytes(last)}\nmost {format_bytes(most)}"
-        axes.text(1.012, 0.5, text, transform=axes.transAxes, color=self.theme.text, fontsize=8, va="center")
+        axes.text(1.025, 0.5, text, transform=axes.transAxes, color=self.theme.text, fontsize=8, va="center")
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[int]]:

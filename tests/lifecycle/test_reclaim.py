@@ -255,3 +255,10 @@ def test_reclaim_without_a_target_lets_everything_go_that_policies_allow(world):
     assert report.released == ("b",)
     assert report.demoted == ("a",)
     assert isinstance(world.session.reclaimer, Reclaim)
+
+
+def test_the_log_says_the_level_before_what_was_done_about_it(world):
+    world.track("scratch", type="temp_buffers")
+    world.base = 700 * MIB
+    world.sample()
+    assert [event.kind for event in world.session.log] == ["registered", "level", "released"]
