@@ -152,10 +152,16 @@ class Session:
         self.reclaimer.on_sample(notice.sample, notice.level)
 
     def _who(self, value: Any, without: Sequence[str] = ()) -> tuple[str, ...]:
-        """Who holds a value, by name, other than these names themselves."""
-        from memkit.lifecycle.referrers import holders_of  # rarely asked
+        """Who holds a value, by name, other than these names themselves; nameless holders where there is no other."""
+        from memkit.lifecycle.backwards import NAMELESS
+        from memkit.lifecycle.referrers import holders_of
 
-        return holders_of(value, roots=self.space.variables, ignore=without)
+        found = holders_of(value, roots=self.space.variables, ignore=without)
+        named = [holder for holder in found if NAMELESS not in holder]
+        for resource in self.tracker.resources():
+            if resource.holder.kind == "owned" and resource.name not in without and resource.holder.get() is value:
+                named.append(f"resource `{resource.name}`")
+        return tuple(named) or found
 
     def _expire_one(self, resource: Resource) -> None:
         self.reclaimer.expire_one(resource)

@@ -42,7 +42,8 @@ class Machine:
         if self.error is not None:
             raise self.error
         limit = min(self.limit, self.user_limit or self.limit)
-        return dataclasses.replace(SAMPLE, limit=limit, available=max(0, limit - self.used), anonymous=self.used)
+        left = limit - self.used
+        return dataclasses.replace(SAMPLE, limit=limit, available=max(0, left), over=max(0, -left), anonymous=self.used)
 
     def own(self) -> int:
         """What `anonymous_now` would say."""

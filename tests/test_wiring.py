@@ -24,6 +24,7 @@ from memkit.errors import (
     PinnedError,
     ReleasedError,
     ReleaseError,
+    SharedMemoryError,
     StoreFullError,
     UnitError,
     UnknownResourceError,
@@ -195,6 +196,16 @@ def test_what_is_still_held_frees_nothing_and_the_holder_is_named(session):
     assert "keep" in " ".join(report.still_held[0].holders)
     assert "keep" in str(report)
     assert report.to_dict()["still_held"][0]["name"] == "x"
+
+
+def test_another_resource_that_holds_the_value_is_named(session):
+    value = array()
+    memkit.track(value, name="x")
+    memkit.track(value, name="y")
+    del value
+    with pytest.raises(SharedMemoryError, match=r"held by resource `y`"):
+        memkit.spill("x")
+    assert memkit.release("x").still_held[0].holders == ("resource `y`",)
 
 
 @pytest.mark.parametrize(

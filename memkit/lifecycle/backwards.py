@@ -14,6 +14,8 @@ from memkit.lifecycle.edges import Path
 _MOST_PARTS = 10_000
 _HIGHEST = 4  # steps up from a holder to something with a name
 
+NAMELESS = "(reached through gc)"  # ends the description of a holder that no name leads to
+
 
 def holders(value: object, excluded: set[int], is_late: Callable[[], bool]) -> list[str]:
     """Places that refer to the value, told by the nearest thing above them that has a name.
@@ -47,7 +49,8 @@ def _parts_of(value: object) -> set[int]:
 
 
 def _is_ours(holder: Any) -> bool:
-    return type(holder) is FrameType and frames.is_ours(holder)
+    frame = edges.suspended_frame(holder) if edges.is_suspended(holder) else holder
+    return peek.is_ours(type(holder)) or (type(frame) is FrameType and frames.is_ours(frame))
 
 
 def _told(holder: Any, value: Any, own: set[int], is_late: Callable[[], bool]) -> str:
@@ -60,7 +63,7 @@ def _told(holder: Any, value: Any, own: set[int], is_late: Callable[[], bool]) -
         if above is None:
             break
         _join(chain, above)
-    return f"an object of type {peek.type_name(holder)} (reached through gc)"
+    return f"an object of type {peek.type_name(holder)} {NAMELESS}"
 
 
 def _join(chain: list[Any], above: Any) -> None:

@@ -77,10 +77,13 @@ class Demotion:
                 self._tracker.forget(resource, "deleted", "its name is gone")
                 raise DemotionError(f"{resource.name!r} is not there any more; it is no longer tracked")
         references = {r.name: r.holder.references(values[r.name]) for r in resources}
+        shared = ""
         try:
             stored = self._write(values, references, resources, action, operation)
         except SharedMemoryError as error:
-            raise self._shared(error, values) from error
+            shared = str(error)  # the error itself holds the values, and would be found among their holders
+        if shared:
+            raise SharedMemoryError(self._with_holders(shared, values))
         try:
             if operation.cancelled or any(r.holder.get() is not values[r.name] for r in resources):
                 raise DemotionError(f"{', '.join(values)}: came into use while being moved; left in place")
@@ -93,10 +96,12 @@ class Demotion:
             self._tracker.settle(resource, tier, stored, kind=kind, reason=reason)
             resource.holder.clear()
 
-    def _shared(self, error: SharedMemoryError, values: dict[str, Any]) -> SharedMemoryError:
-        """The same error, naming who else holds the values."""
-        holders = dict.fromkeys(holder for v in values.values() for holder in self._who(v, without=tuple(values)))
-        return SharedMemoryError(f"{error}; held by {', '.join(holders)}") if holders else error
+    def _with_holders(self, message: str, values: dict[str, Any]) -> str:
+        """The message, naming who else holds the values."""
+        holders: dict[str, None] = {}
+        for value in values.values():
+            holders.update(dict.fromkeys(self._who(value, without=tuple(values))))
+        return f"{message}; held by {', '.join(holders)}" if holders else message
 
     def _write(
         self,

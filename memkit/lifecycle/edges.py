@@ -105,7 +105,8 @@ def _children(value: Any) -> Iterable[Any]:
     reader = buffers.reader_for(kind)
     if reader is not None:
         return of_library(value, reader)[1]
-    return gc.get_referents(value)  # the class among them, whose attributes count
+    # The class is among them, whose attributes count.
+    return [] if peek.is_ours(kind) else gc.get_referents(value)
 
 
 def of_library(value: Any, reader: buffers.Reader) -> tuple[tuple[buffers.Buffer, ...], list[Any]]:

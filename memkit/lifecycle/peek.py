@@ -124,3 +124,8 @@ def length(value: Any) -> int:
             count: int = base.__len__(value)
             return count
     return 0
+
+
+def is_ours(kind: type) -> bool:
+    """Whether it is a class of memkit's: its objects lead to all that is tracked, and say nothing of who holds it."""
+    return module_of(kind).partition(".")[0] == "memkit"

@@ -101,7 +101,7 @@ class Reclaim:
         if level == "normal":
             return self._when_calm(sample)
         self._calm_since = None
-        target = bytes_to_free(sample.limit, sample.available, level, self._thresholds())
+        target = bytes_to_free(sample.limit, sample.available, level, self._thresholds()) + sample.over
         if not target:
             return None
         report = self.free(target, in_emergency if level == "emergency" else by_policy, reason=level)
@@ -118,7 +118,8 @@ class Reclaim:
             return
         self._warned_at = now
         left = "; ".join(f"{item.name} ({item.reason})" for item in report.skipped[:5]) or "nothing else is tracked"
-        text = f"{format_bytes(target)} should be freed and {format_bytes(report.measured)} could; left alone: {left}"
+        freed = format_bytes(max(0, report.measured))
+        text = f"{format_bytes(target)} should be freed, {freed} could be; left alone: {left}"
         self._tracker.log.add("level", "", level, target, text)
         log.warning("memkit: %s: %s - see %%memkit top", level, text)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memkit.lifecycle import peek
 from memkit.lifecycle.resource import ResourceInfo
 from memkit.lifecycle.sizing import Size, size_of
 from memkit.shown import Shown, Table
@@ -65,7 +66,8 @@ def top(variables: Mapping[str, Any], resources: Iterable[ResourceInfo], count: 
     seen: set[Any] = set()
     measured = {name: size_of(value).bytes for name, value in variables.items() if is_data(name, value)}
     rows = []
-    for name in sorted(measured, key=measured.__getitem__, reverse=True):
+    # What several share is counted where it is tracked, or else in the largest.
+    for name in sorted(measured, key=lambda name: (name in infos, measured[name]), reverse=True):
         rows.append(_row(name, variables[name], size_of(variables[name], seen=seen), infos.pop(name, None)))
     rows.extend(TopRow(i.name, i.kind, i.size, 0, i.exact, i.type, i.tier, i.idle) for i in infos.values())
     rows.sort(key=lambda row: row.size + row.shared, reverse=True)
@@ -75,8 +77,9 @@ def top(variables: Mapping[str, Any], resources: Iterable[ResourceInfo], count: 
 
 
 def is_data(name: str, value: Any) -> bool:
-    """Whether a name of the notebook is the user's data, not IPython's or a module."""
-    return not name.startswith("_") and name not in ("In", "Out", "exit", "quit") and not isinstance(value, _NOT_DATA)
+    """Whether a name of the notebook is the user's data, not IPython's, a module, or one of memkit's own objects."""
+    theirs = name.startswith("_") or name in ("In", "Out", "exit", "quit")
+    return not (theirs or peek.is_ours(type(value)) or isinstance(value, _NOT_DATA))
 
 
 def _row(name: str, value: Any, size: Size, info: ResourceInfo | None) -> TopRow:

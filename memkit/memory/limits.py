@@ -30,17 +30,19 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """All ceilings as one: the lowest limit, the least room, and whose room that is."""
+    """All ceilings as one: the lowest limit, the least room, whose room that is, and by how much it is exceeded."""
 
     limit: int
     available: int
     binding: str
+    over: int
 
 
 def effective(constraints: Sequence[Constraint]) -> Effective:
     """The one ceiling that several amount to; of equal ones the first is named."""
     tightest = min(constraints, key=lambda constraint: constraint.room)
-    return Effective(min(constraint.limit for constraint in constraints), tightest.room, tightest.name)
+    over = max(0, tightest.used - tightest.limit)
+    return Effective(min(constraint.limit for constraint in constraints), tightest.room, tightest.name, over)
 
 
 def hub_limit(environ: Mapping[str, str]) -> tuple[int | None, str | None]:

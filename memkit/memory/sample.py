@@ -29,9 +29,10 @@ class Sample:
     """One reading. Bytes, unless said otherwise; None where the platform cannot tell, never a false 0.
 
     `time` is in seconds since 1970. `limit` is the lowest ceiling that applies, `available` what the tightest one
-    (`binding`: machine, cgroup, MEM_LIMIT or user) leaves. `anonymous` includes shared memory. `psi_some` and
-    `psi_full` are shares of the last 10 s. `blocks` counts Python's allocations. The last five are filled in by
-    whoever knows them, with `dataclasses.replace`.
+    (`binding`: machine, cgroup, MEM_LIMIT or user) leaves, and `over` by how much that one is exceeded, as one that the
+    system does not hold can be. `anonymous` includes shared memory. `psi_some` and `psi_full` are shares of the last
+    10 s. `blocks` counts Python's allocations. The last five are filled in by whoever knows them, with
+    `dataclasses.replace`.
     """
 
     time: float
@@ -42,6 +43,7 @@ class Sample:
     vms: int
     machine_total: int
     machine_available: int
+    over: int = 0
     anonymous: int | None = None
     file_backed: int | None = None
     swap: int | None = None
@@ -125,6 +127,7 @@ class Reader:
             limit=room.limit,
             available=room.available,
             binding=room.binding,
+            over=room.over,
             rss=process.rss,
             vms=process.vms,
             anonymous=process.anonymous,

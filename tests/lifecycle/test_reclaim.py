@@ -128,6 +128,14 @@ def test_an_emergency_moves_everything_that_is_not_in_use_until_the_reserve_is_f
     assert world.machine.limit - world.used() >= 128 * MIB, "the reserve of a 1 GiB machine is free"
 
 
+def test_a_limit_that_is_far_exceeded_is_reached_at_once_not_by_and_by(world):
+    for number in range(8):
+        world.track(f"n{number}")
+    world.session.reader.user_limit = 300 * MIB
+    assert world.sample() == "emergency"
+    assert world.used() <= 0.7 * 300 * MIB
+
+
 def test_what_has_a_recipe_comes_back_when_it_has_been_calm_smallest_first(world):
     made = []
 

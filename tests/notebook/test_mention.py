@@ -280,6 +280,18 @@ def test_a_variable_that_something_else_holds_is_left_in_place_and_the_holder_is
     assert notebook["alias"][0] is notebook["df"]
 
 
+def test_only_real_holders_are_named(notebook):
+    """Not memkit's handles and answers, nor the frames of the very call, nor what no name leads to."""
+    notebook("import memkit, pandas as pd\ndf = pd.DataFrame({'a': range(100_000)})\ngroups = df.groupby('a')")
+    notebook("h = memkit.track(df, name='h')\nh")
+    notebook("%memkit register df\nanswer = %memkit top")
+    text = notebook("%memkit spill df")
+    held = text.split("held by ")[1]
+    assert "groups" in held
+    for wrong in ("genexpr", "frame", "reached through gc", "Out[", "answer", "`h`", "h._"):
+        assert wrong not in held, text
+
+
 def test_two_views_of_one_buffer_spilled_together_still_share_it(notebook):
     notebook("import numpy as np\na = np.arange(1_000_000.0)\nb = a[::2]\n%memkit register a b")
     notebook("%memkit spill a b")
