@@ -288,7 +288,7 @@ def test_only_real_holders_are_named(notebook):
     text = notebook("%memkit spill df")
     held = text.split("held by ")[1]
     assert "groups" in held
-    for wrong in ("genexpr", "frame", "reached through gc", "Out[", "answer", "`h`", "h._"):
+    for wrong in ("genexpr", "frame", "reached through gc", "Out[", "answer", "variable `h`", "h._"):
         assert wrong not in held, text
 
 
