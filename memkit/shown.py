@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ class Table:
         return f'<{tag} style="{style.format(align=align)}">{html.escape(text)}</{tag}>'
 
 
-class Shown:
+class Shown(ABC):
     """Base of every answer: a headline and tables, as text, HTML, a dict or JSON. Sizes in bytes, times in seconds."""
 
     __slots__ = ()
 
+    @abstractmethod
     def headline(self) -> str:
         """The answer in one line."""
-        raise NotImplementedError
 
     def tables(self) -> Sequence[Table]:
         """What stands below the headline."""

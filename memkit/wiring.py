@@ -28,6 +28,7 @@ from memkit.lifecycle.resource import Options, Resource
 from memkit.lifecycle.select import Selection, plain_names
 from memkit.lifecycle.tracker import Tracker
 from memkit.lifecycle.variables import Variables
+from memkit.lifecycle.who import Who
 from memkit.memory import heap
 from memkit.memory.gc_clock import GcClock
 from memkit.memory.monitor import Monitor
@@ -79,8 +80,9 @@ class Session:
             clock=clock, log=self.log, discard=lambda stored: self.store.discard(stored), expire=self._expire_one
         )
         self.meter = meter or Meter(anonymous_now, heap.give_back)
-        self.demotion = Demotion(self.tracker, lambda: self.store, self._who, self._make_room)
-        acts = Acts(self.tracker, Release(self.tracker, self._who), self.demotion)
+        who = Who(self.tracker, self.space)
+        self.demotion = Demotion(self.tracker, lambda: self.store, who, self._make_room)
+        acts = Acts(self.tracker, Release(self.tracker, who), self.demotion)
         self.reclaimer = Reclaim(
             self.tracker, acts, self.demotion, self.meter, lambda: self.thresholds,
             reload_delay=monitor.reload_delay, clock=clock,
@@ -150,18 +152,6 @@ class Session:
             self.log.add("level", "", notice.level, notice.sample.used, f"memory is at level {notice.level}")
         self.refresh()
         self.reclaimer.on_sample(notice.sample, notice.level)
-
-    def _who(self, value: Any, without: Sequence[str] = ()) -> tuple[str, ...]:
-        """Who holds a value, by name, other than these names themselves; nameless holders where there is no other."""
-        from memkit.lifecycle.backwards import NAMELESS
-        from memkit.lifecycle.referrers import holders_of
-
-        found = holders_of(value, roots=self.space.variables, ignore=without)
-        named = [holder for holder in found if NAMELESS not in holder]
-        for resource in self.tracker.resources():
-            if resource.holder.kind == "owned" and resource.name not in without and resource.holder.get() is value:
-                named.append(f"resource `{resource.name}`")
-        return tuple(named) or found
 
     def _expire_one(self, resource: Resource) -> None:
         self.reclaimer.expire_one(resource)

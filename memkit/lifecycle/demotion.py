@@ -10,9 +10,10 @@ from memkit.errors import CorruptedError, DemotionError, MemkitError, NotWorthwh
 from memkit.lifecycle.events import EventKind
 from memkit.lifecycle.holders import GONE
 from memkit.lifecycle.operation import Claimant, Operation
-from memkit.lifecycle.release import Who, notify
+from memkit.lifecycle.release import notify
 from memkit.lifecycle.resource import Resource, Tier
 from memkit.lifecycle.tracker import Tracker
+from memkit.lifecycle.who import Who
 
 if TYPE_CHECKING:  # imported when something is first demoted
     from memkit.lifecycle.store import Store, Stored
@@ -33,7 +34,7 @@ class Demotion:
         self,
         tracker: Tracker,
         store: Callable[[], Store],
-        who: Who = lambda value, without=(): (),
+        who: Who,
         make_room: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._tracker = tracker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from memkit.errors import ReleaseError
@@ -13,11 +12,10 @@ from memkit.lifecycle.operation import Claimant
 from memkit.lifecycle.reports import Outcome, StillHeld
 from memkit.lifecycle.resource import Resource
 from memkit.lifecycle.tracker import Tracker
+from memkit.lifecycle.who import Who
 from memkit.units import MIB
 
 log = logging.getLogger("memkit")
-
-Who = Callable[..., tuple[str, ...]]
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type)
 
