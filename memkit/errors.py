@@ -13,6 +13,7 @@
     │   ├── SharedMemoryError   something else holds it: nothing would be freed
     │   ├── NotWorthwhileError  packing would not make it smaller
     │   └── StoreFullError      no room on the disk
+    ├── ReloadError             a reload recipe failed; the resource stays unloaded
     ├── CorruptedError          a stored value is damaged or missing
     └── MissingExtraError       an optional library is needed                  (also ImportError)
 
@@ -85,6 +86,10 @@ class NotWorthwhileError(DemotionError):
 
 class StoreFullError(DemotionError):
     """There is no room where demoted values are kept."""
+
+
+class ReloadError(MemkitError):
+    """A reload recipe raised; the resource stays unloaded and can be asked for again."""
 
 
 class CorruptedError(MemkitError):

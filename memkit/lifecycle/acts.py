@@ -46,18 +46,18 @@ class Acts:
             outcome.demoted.append(resource.name)
             outcome.expected += size
 
-    def expire(self, resource: Resource, outcome: Outcome) -> None:
-        """Do the next step of a resource that is past its deadline."""
+    def expire(self, resource: Resource, outcome: Outcome, why: str = "") -> None:
+        """Do the next step of a resource that is past its deadline, or for another reason."""
         steps = resource.policy.on_expire
-        idle = f"not used for {format_ttl(resource.policy.ttl)}"
+        why = why or f"not used for {format_ttl(resource.policy.ttl)}"
         if resource.step == 0:
-            self._tracker.log.add("expired", resource.name, resource.policy.type, resource.size, idle)
+            self._tracker.log.add("expired", resource.name, resource.policy.type, resource.size, why)
         if self._is_one_of_the_last(resource):
             outcome.skipped.append(Skipped(resource.name, f"min_keep {resource.policy.min_keep} of its type"))
             self._tracker.advance(resource, more=False)
             return
         action = gentle(steps[min(resource.step, len(steps) - 1)], resource.policy, resource.options.reload is not None)
-        self.apply(resource, action, f"expired: {idle}", outcome)
+        self.apply(resource, action, f"expired: {why}", outcome)
         self._tracker.advance(resource, more=resource.step + 1 < len(steps))
 
     def _is_one_of_the_last(self, resource: Resource) -> bool:

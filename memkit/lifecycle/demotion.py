@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from memkit.errors import CorruptedError, DemotionError, MemkitError, NotWorthwhileError, SharedMemoryError
+from memkit.errors import CorruptedError, DemotionError, MemkitError, NotWorthwhileError, ReloadError, SharedMemoryError
 from memkit.lifecycle.events import EventKind
 from memkit.lifecycle.holders import GONE
 from memkit.lifecycle.operation import Claimant, Operation
@@ -144,7 +144,7 @@ class Demotion:
     def restore(self, resource: Resource, reason: str = "asked for") -> bool:
         """Bring a resource, and the group it was demoted with, back into memory; False when it is there already.
 
-        Raises CorruptedError or whatever its reload recipe raises; it then stays demoted.
+        Raises CorruptedError, or ReloadError where its recipe raises; it then stays demoted.
         """
         if not resource.demoted:
             return False
@@ -178,7 +178,11 @@ class Demotion:
         if recipe is None:
             raise MemkitError(f"{resource.name!r} was unloaded and has no reload recipe")
         self._make_room(resource.size)
-        value = recipe()
+        try:
+            value = recipe()
+        except Exception as error:
+            why = f"its reload recipe raised {type(error).__name__}: {error}"
+            raise ReloadError(f"{resource.name!r} could not be made anew: {why}; it stays unloaded") from error
         external = resource.holder.kind == "external"
         resource.holder.place(value)
         self._tracker.settle(resource, "external" if external else "ram", None, kind="restored", reason=reason)

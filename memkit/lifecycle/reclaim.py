@@ -52,11 +52,13 @@ class Reclaim:
     # -- expiry ----------------------------------------------------------------------------------------------------
 
     def sweep(self, early: Sequence[Resource] = ()) -> Report:
-        """Do what is due on every resource past its time to live, and on some before that."""
-        due = [*early, *(resource for resource in self._tracker.take_due() if resource not in early)]
-        if not due:
+        """Do what is due on every resource past its time to live, and, as asked, on some before that."""
+        due = [resource for resource in self._tracker.take_due() if resource not in early]
+        if not due and not early:
             return Report("expire")
         outcome, measurement = Outcome(), self._meter.start()
+        for resource in early:
+            self._acts.expire(resource, outcome, "asked for by you")
         for resource in due:
             self._acts.expire(resource, outcome)
         return outcome.report("expire", measurement.settled(outcome.expected), measurement.seconds)
@@ -150,10 +152,7 @@ class Reclaim:
         try:
             self._demotion.restore(resource, "memory has been calm")
         except MemkitError as error:
-            log.warning("memkit: %s could not be reloaded: %s", resource.name, error)
-            return None
-        except Exception:  # a recipe is the user's code
-            log.exception("memkit: the reload recipe of %r failed", resource.name)
+            log.warning("memkit: %s", error, exc_info=error.__cause__)
             return None
         outcome.restored.append(resource.name)
         outcome.expected = -resource.size

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from memkit.config import Policy, closest
@@ -115,6 +116,8 @@ class Registration:
         if kind == "variable":
             if name not in self._space.variables:
                 raise MemkitError(f"there is no variable {name!r}{closest(name, self._space.variables)}")
+            if isinstance(self._space.variables[name], ModuleType):
+                raise MemkitError(f"{name!r} is a module; there is nothing to let go of")
             return Variable(self._space, name)
         if kind == "observed":
             return _observe(value)

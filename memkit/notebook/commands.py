@@ -215,7 +215,7 @@ def reclaim(session: Session, options: argparse.Namespace) -> Shown:
 def config(session: Session, options: argparse.Namespace) -> Shown:
     """Show the settings in force and where each comes from, or change one for this kernel: %memkit config limit 2GiB"""
     if options.key and options.value:
-        session.configure(**{options.key: " ".join(options.value)})
+        session.configure(**{options.key.removeprefix("monitor."): " ".join(options.value)})
     return Config.of(session.settings, options.key)
 
 

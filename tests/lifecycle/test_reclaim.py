@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memkit import config
-from memkit.errors import ReleasedError
+from memkit.errors import ReleasedError, ReloadError
 from memkit.lifecycle.meter import Meter
 from memkit.lifecycle.reclaim import Reclaim
 from memkit.units import GIB, MIB
@@ -187,7 +187,7 @@ def test_a_recipe_that_fails_is_logged_and_loses_nothing(world, caplog):
     world.sample()
     assert "the source is gone" in caplog.text
     assert world.tiers() == {"big": "unloaded"}
-    with pytest.raises(OSError, match="the source is gone"):
+    with pytest.raises(ReloadError, match=r"'big' could not be made anew: .* OSError: the source is gone"):
         handle.get()
 
 
@@ -204,6 +204,21 @@ def test_expiry_follows_the_steps_of_the_type(world):
     assert world.tiers() == {}
     with pytest.raises(ReleasedError, match="not used for 3 min"):
         handle.get()
+
+
+def test_what_the_user_has_expire_says_so_and_not_that_its_time_was_over(world):
+    handle = world.track("scratch", type="temp_buffers")
+    assert world.session.expire("scratch").released == ("scratch",)
+    with pytest.raises(ReleasedError, match="expired: asked for by you"):
+        handle.get()
+
+
+def test_a_recipe_brings_back_even_what_its_type_releases(world):
+    handle = world.track("scratch", type="temp_buffers", reload=lambda: np.zeros(3))
+    world.clock.advance(31)
+    world.session.expire()
+    assert world.tiers() == {"scratch": "unloaded"}
+    assert handle.get().sum() == 0
 
 
 def test_expiry_leaves_as_many_of_a_type_as_it_keeps_and_pressure_too(world):

@@ -211,6 +211,7 @@ def test_quiet_and_output_flags(notebook):
         ("config warning 99%", "recovery < warning < emergency"),
         ("config nosuch 5", "unknown key"),
         ("config nosuch", "no setting 'nosuch'"),
+        ("register json", "'json' is a module"),
         ("spill", "required: NAME"),
         ("unpin x", "not pinned"),
         ("register x --reload 'not python('", "invalid syntax|was never closed"),
@@ -220,7 +221,7 @@ def test_quiet_and_output_flags(notebook):
     ],
 )
 def test_wrong_use_is_one_line_without_a_traceback(notebook, line, expected):
-    notebook("x = [1]\n" + ("%memkit register x" if "unpin" in line else ""))
+    notebook("import json\nx = [1]\n" + ("%memkit register x" if "unpin" in line else ""))
     text = notebook(f"%memkit {line}").strip()
     assert notebook.error is not None
     assert "Traceback" not in text
@@ -266,6 +267,10 @@ def test_a_limit_can_be_set_and_lifted(notebook):
     assert notebook.session.status().binding == "user"
     notebook("%memkit config limit none")
     assert notebook.session.status().binding != "user"
+
+
+def test_a_setting_can_be_named_as_it_is_shown(notebook):
+    assert "monitor.warning  72.0 %" in notebook("%memkit config monitor.warning 72%")
 
 
 def test_pin_touch_and_unpin(notebook):

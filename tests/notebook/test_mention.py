@@ -317,6 +317,16 @@ def test_a_corrupted_file_keeps_the_cell_from_running_and_says_so(spilled, tmp_p
     assert "the cell was not run" not in spilled("1 + 1")
 
 
+def test_a_recipe_that_fails_names_the_variable_and_keeps_the_cell_from_running(notebook):
+    notebook("x = [1]\n%memkit register x --reload 'nosuch + 1'\n%memkit unload x")
+    text = notebook("ran = True\nlen(x)")
+    assert "the cell was not run: 'x' could not be made anew: its reload recipe raised NameError" in text
+    assert "ran" not in notebook
+    assert notebook("%memkit restore x").startswith("UsageError: 'x' could not be made anew")
+    notebook("x = [2]")
+    assert notebook["x"] == [2], "binding it anew needs no recipe"
+
+
 def test_what_cannot_be_pickled_stays_and_says_why(notebook):
     notebook("gen = (i for i in range(3))\n%memkit register gen")
     text = notebook("%memkit spill gen")
