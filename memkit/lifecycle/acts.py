@@ -13,6 +13,8 @@ from memkit.lifecycle.resource import Resource
 from memkit.lifecycle.tracker import Tracker
 from memkit.units import format_ttl
 
+_ASK_AGAIN = 30.0  # seconds
+
 
 class Acts:
     """Applies a policy's action to one resource and notes what came of it; a failure leaves the resource as it was."""
@@ -23,7 +25,14 @@ class Acts:
         self._demotion = demotion
 
     def apply(self, resource: Resource, action: Action, reason: str, outcome: Outcome, by: Claimant = "policy") -> bool:
-        """True when the resource was let go of or moved."""
+        """True when the resource was let go of or moved.
+
+        A policy does not ask again for a while what could not be moved and has not been used since: under lasting
+        pressure each reading would search anew for who holds it.
+        """
+        if by == "policy" and (why_not := self._refused(resource)):
+            outcome.skipped.append(Skipped(resource.name, why_not))
+            return False
         try:
             self._do(resource, action, reason, outcome, by)
         except (PinnedError, ReleasedError) as error:
@@ -32,10 +41,17 @@ class Acts:
             outcome.failed.append(Skipped(resource.name, str(error)))
         except DemotionError as error:
             outcome.skipped.append(Skipped(resource.name, str(error)))
+            resource.refused = (self._tracker.clock(), str(error))
             self._tracker.log.add("failed", resource.name, resource.policy.type, resource.size, str(error))
         else:
             return action != "keep"
         return False
+
+    def _refused(self, resource: Resource) -> str:
+        """Why it could not be moved a short while ago; empty when it is worth asking."""
+        when, why = resource.refused or (0.0, "")
+        fresh = self._tracker.clock() - when < _ASK_AGAIN and resource.used <= when
+        return why if fresh else ""
 
     def _do(self, resource: Resource, action: Action, reason: str, outcome: Outcome, by: Claimant) -> None:
         if action == "release":

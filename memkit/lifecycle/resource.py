@@ -42,12 +42,13 @@ class Resource:
     tracker's clock. `queue` is where its countdown runs, None while there is none (pinned, or expired for good);
     `step` counts the expiry actions done since the last access. `stored` is where its bytes rest while demoted.
     `mapped`: since its restoration it lies in a mapped file, whose pages the system can take back by itself.
-    `pins` counts holds that were asked for (pins, leases), `cells` the running cells that mention it.
+    `refused` is when, and why, it last could not be moved. `pins` counts holds that were asked for (pins, leases),
+    `cells` the running cells that mention it.
     """
 
     __slots__ = (
         "cells", "created", "exact", "expired", "holder", "mapped", "name", "operation", "options", "pins",
-        "policy", "queue", "since", "size", "step", "stored", "tier", "ttl", "used", "uses",
+        "policy", "queue", "refused", "since", "size", "step", "stored", "tier", "ttl", "used", "uses",
     )  # fmt: skip
 
     def __init__(self, name: str, holder: Holder, policy: Policy, options: Options, now: float, size: int) -> None:
@@ -63,6 +64,7 @@ class Resource:
         self.uses = self.pins = self.cells = self.step = 0
         self.expired = False
         self.mapped = False
+        self.refused: tuple[float, str] | None = None
         self.queue: OrderedDict[str, Resource] | None = None
         self.operation: Operation | None = None
         self.stored: Any = None

@@ -98,6 +98,23 @@ def test_what_is_in_use_is_left_alone_and_named_in_the_warning(world, caplog):
     assert "busy (pinned)" in caplog.text
 
 
+def test_what_could_not_be_moved_is_not_tried_at_every_reading_but_again_after_a_while(world):
+    handle = world.track("shared")
+    holder = [handle.get()]
+    world.base = 750 * MIB
+    for _ in range(5):
+        world.clock.advance(5)
+        world.sample()
+    assert world.session.log.total("failed") == 1
+    world.clock.advance(10)
+    world.sample()
+    assert world.session.log.total("failed") == 2
+    holder.clear()
+    world.clock.advance(31)
+    world.sample()
+    assert world.tiers() == {"shared": "disk"}
+
+
 def test_the_warning_is_not_repeated_every_reading(world, caplog):
     world.base = 800 * MIB
     with caplog.at_level(logging.WARNING, "memkit"):
