@@ -36,7 +36,7 @@ NO_OPTIONS = Options()
 
 
 class Resource:
-    """The live record of one resource; changed only by the tracker, under its lock.
+    """The live record of one resource; changed by the tracker under its lock, and by whoever works on it.
 
     `used` is when the last access ended and `since` when the present step of its time to live began, both on the
     tracker's clock. `queue` is where its countdown runs, None while there is none (pinned, or expired for good);
