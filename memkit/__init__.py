@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memkit.api import (
+        budget,
         compress,
         expire,
+        guard,
         handle,
         pin,
         reclaim,
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "compress", "expire", "handle", "pin", "plot", "reclaim", "release", "report", "restore", "session", "spill",
-    "status", "top", "touch", "track", "unload", "unpin",
+    "budget", "compress", "expire", "guard", "handle", "pin", "plot", "reclaim", "release", "report", "restore",
+    "session", "spill", "status", "top", "touch", "track", "unload", "unpin",
 ]  # fmt: skip
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from memkit.wiring import Session
+
+if TYPE_CHECKING:
+    from memkit.memory.guard.guard import Guard
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +48,14 @@ def _of_session(method: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     return call
 
 
+class _Guard:
+    """The guard of the default session, whichever that is by then."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(session().guard, name)
+
+
+guard: Guard = _Guard()  # type: ignore[assignment]
 track = _of_session(Session.track)
 handle = _of_session(Session.handle)
 touch = _of_session(Session.touch)
@@ -57,6 +68,7 @@ unload = _of_session(Session.unload)
 restore = _of_session(Session.restore)
 expire = _of_session(Session.expire)
 reclaim = _of_session(Session.reclaim)
+budget = _of_session(Session.budget)
 status = _of_session(Session.status)
 top = _of_session(Session.top)
 report = _of_session(Session.report)

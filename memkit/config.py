@@ -60,12 +60,24 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """Whether cells are kept from exhausting memory, and variables from dying with the kernel; bytes and seconds."""
+
+    enabled: bool = True
+    rescue: bool = True
+    rescue_max_bytes: int | None = None
+    rescue_keep: float = 86400.0
+    badge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be configured; `origins` maps a key path to the layer it came from."""
 
     types: Mapping[str, Policy]
     monitor: MonitorSettings = MonitorSettings()
     store: StoreSettings = StoreSettings()
+    guard: GuardSettings = GuardSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,6 +114,12 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
     return parse
 
 
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UnitError("not true or false")
+    return value
+
+
 def _optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None or value == "none" else parse(value)
 
@@ -127,6 +145,7 @@ def _path(value: Any) -> Path:
 
 
 _DURATION, _SIZE, _SHARE = "a duration such as 30 s or 5 min", "a size such as 512MiB", "a share such as 75%"
+_YES_OR_NO = "true | false"
 _ACTION_WORDS = " | ".join(get_args(Action)) + ", or a list of these"
 _POLICY = {
     "ttl": _Key(_optional(_seconds), _DURATION + ", or none"),
@@ -150,6 +169,13 @@ _SECTIONS: dict[str, dict[str, _Key]] = {
     "store": {
         "directory": _Key(_optional(_path), "a folder, or none"),
         "max_bytes": _Key(_optional(_positive_bytes), _SIZE + ", or none"),
+    },
+    "guard": {
+        "enabled": _Key(_yes_or_no, _YES_OR_NO),
+        "rescue": _Key(_yes_or_no, _YES_OR_NO),
+        "rescue_max_bytes": _Key(_optional(_positive_bytes), _SIZE + ", or none"),
+        "rescue_keep": _Key(_seconds, _DURATION),
+        "badge": _Key(_yes_or_no, _YES_OR_NO),
     },
 }
 
@@ -230,6 +256,7 @@ class _Merge:
             MappingProxyType(types),
             MonitorSettings(**self.section("monitor")),
             StoreSettings(**self.section("store")),
+            GuardSettings(**self.section("guard")),
             MappingProxyType(self.origins),
         )
 

@@ -15,7 +15,12 @@
     │   └── StoreFullError      no room on the disk
     ├── ReloadError             a reload recipe failed; the resource stays unloaded
     ├── CorruptedError          a stored value is damaged or missing
+    ├── MemoryGuardError        a cell needs more memory than is left          (also MemoryError)
+    ├── RescueError             variables of a dead kernel cannot be had
+    ├── LimitError              this system lets nobody limit memory the way that was asked for
     └── MissingExtraError       an optional library is needed                  (also ImportError)
+
+    MemoryGuardInterrupt        ends a cell that swallows MemoryGuardError     (a KeyboardInterrupt)
 
 A message says what happened, to what, and what to do next.
 """
@@ -94,6 +99,22 @@ class ReloadError(MemkitError):
 
 class CorruptedError(MemkitError):
     """A stored value is damaged or missing and cannot be restored."""
+
+
+class MemoryGuardError(MemkitError, MemoryError):
+    """The cell was ended because it needs more memory than is left; every variable is kept."""
+
+
+class MemoryGuardInterrupt(KeyboardInterrupt):  # noqa: N818 - it ends a cell as Ctrl-C does
+    """Ends a cell that goes on after MemoryGuardError; passes through `except Exception`, as an interrupt does."""
+
+
+class RescueError(MemkitError):
+    """What a dead kernel left cannot be read, or not by this one."""
+
+
+class LimitError(MemkitError):
+    """No way of limiting memory works here; the message names those that were tried."""
 
 
 class MissingExtraError(MemkitError, ImportError):

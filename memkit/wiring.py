@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from memkit import config
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from memkit.lifecycle.status import LifecycleReport, Status
     from memkit.lifecycle.store import Store
     from memkit.lifecycle.top import Top
+    from memkit.memory.guard.guard import Guard
 
 log = logging.getLogger("memkit")
 
@@ -89,6 +91,7 @@ class Session:
         )  # fmt: skip
         self.registration = Registration(self.tracker, self.settings.types, self.space)
         self.variables = Variables(self.tracker, self.demotion)
+        self._guard: Guard | None = None
         self.on_registered: list[Callable[[Resource], object]] = []
         self.monitor = Monitor(
             self.read, self.thresholds, interval=monitor.interval, clock=clock, wake_in=self.tracker.due_in
@@ -105,6 +108,21 @@ class Session:
 
             self._store = Store(self.settings.store.directory, max_bytes=self.settings.store.max_bytes)
         return self._store
+
+    @property
+    def guard(self) -> Guard:
+        """What keeps cells from exhausting memory; there is one where cells are run, in a notebook."""
+        if self._guard is None:
+            raise MemkitError("there is a guard only where memkit is loaded into a notebook: %load_ext memkit")
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: Guard | None) -> None:
+        self._guard = guard
+
+    def budget(self, bytes: int | str) -> AbstractContextManager[None]:
+        """A ceiling for what the code inside a `with` takes; beyond it MemoryGuardError is raised there."""
+        return self.guard.budget(parse_bytes(bytes))
 
     # -- life ------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,12 @@ def in_emergency(info: ResourceInfo) -> Action:
     return "spill" if action == "keep" else action
 
 
+def at_the_brink(info: ResourceInfo) -> Action:
+    """As in an emergency; what would be compressed is spilled, which takes less memory while it is done."""
+    action = in_emergency(info)
+    return "spill" if action == "compress" else action
+
+
 def plan(infos: Iterable[ResourceInfo], choose: Choose = by_policy) -> Plan:
     """What policies let go, expired first, then the lowest priority, then the longest unused; each with its reason.
 
@@ -92,7 +98,7 @@ def _excluded(info: ResourceInfo, action: Action, kept: frozenset[str], choose: 
         f"type {info.type} says keep": action == "keep",
         f"min_keep {info.policy.min_keep} of type {info.type}": info.name in kept,
         "held by your own code": info.kind == "observed",
-        "mapped from its file, which the system takes back by itself": info.mapped and choose is not in_emergency,
+        "mapped from its file, which the system takes back by itself": info.mapped and choose is by_policy,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

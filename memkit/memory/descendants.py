@@ -36,6 +36,14 @@ def private_bytes(proc: str, pid: int) -> int:
         return 0
 
 
+def anonymous_bytes(proc: str, pid: int) -> int:
+    """Bytes of anonymous and shared memory, those that a forked copy shares with its parent included; ended: 0."""
+    try:
+        return _anonymous(proc, pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _children(proc: str, pid: int) -> list[int]:
     children: list[int] = []
     for thread in os.listdir(f"{proc}/{pid}/task"):

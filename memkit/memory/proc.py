@@ -25,7 +25,7 @@ _PRESSURE = re.compile(rb"^(some|full) avg10=([\d.]+)", re.MULTILINE)
 class LinuxSource:
     """Reads below `root`; `pid` None is the process that asks, also after a fork. Any thread may call it."""
 
-    def __init__(self, root: Path, pid: int | None = None) -> None:
+    def __init__(self, root: Path | str, pid: int | None = None) -> None:
         self._root = str(root).rstrip("/")
         self._proc = f"{self._root}/proc"
         self._pid = pid

@@ -1,0 +1,1 @@
+"""Kernel survival: one mechanism a file."""

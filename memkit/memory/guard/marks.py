@@ -1,0 +1,42 @@
+"""Where a cell is stopped: by a signal first, by a failing allocation last; pure.
+
+A watcher cannot end one long C call, and a limit alone turns some failures into deaths (a C library that exits, aborts
+or segfaults when malloc fails). So the signal comes first, at `trip` bytes left, and the limit at `floor`. Both shrink
+with what is free when a cell begins: after an incident `del big` and small cells must still run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_TRIP = 128_000_000  # measured: cells with 128 MiB to spare pass, and the signal is handled before the limit is met
+_EATEN_A_SECOND = 8_000_000_000  # bytes; the most that one thread was seen to touch
+_SHORTEST, _LONGEST, _IDLE = 0.002, 0.05, 0.2  # seconds between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Bytes left at which the cell is signalled, and bytes that no allocation may take."""
+
+    trip: int
+    floor: int
+
+
+def marks(free: int) -> Marks:
+    """The marks for a cell that begins with this many bytes free."""
+    trip = min(_TRIP, max(0, free) // 2)
+    return Marks(trip, trip * 3 // 8)
+
+
+def soft_limit(data: int, free: int, floor: int, untouched: int) -> int:
+    """RLIMIT_DATA for a process whose data segments are `data` bytes: as many more as may really be taken.
+
+    `untouched` bytes are mapped and will be taken without any further allocation.
+    """
+    return data + max(0, free - floor - untouched)
+
+
+def pause(room: int, *, running: bool) -> float:
+    """Seconds until the next look: no longer than it takes to eat half of the room."""
+    longest = _LONGEST if running else _IDLE
+    return min(longest, max(_SHORTEST, room / 2 / _EATEN_A_SECOND))

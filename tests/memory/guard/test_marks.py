@@ -1,0 +1,44 @@
+"""Where a cell is stopped."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memkit.memory.guard.marks import Marks, marks, pause, soft_limit
+from memkit.units import GIB, MIB
+
+sizes = st.integers(0, 64 * GIB)
+
+
+def test_with_plenty_free_the_signal_comes_80_mb_before_the_limit() -> None:
+    assert marks(4 * GIB) == Marks(128_000_000, 48_000_000)
+
+
+@given(sizes)
+def test_the_marks_leave_half_of_what_is_free_to_the_cell(free: int) -> None:
+    found = marks(free)
+    assert 0 <= found.floor <= found.trip <= free // 2
+
+
+def test_a_cell_with_128_mib_to_spare_is_not_signalled() -> None:
+    assert marks(8 * GIB).trip < 128 * MIB
+
+
+@given(sizes, sizes, sizes, sizes)
+def test_the_limit_never_takes_back_what_is_allocated_and_never_gives_more_than_is_free(
+    data: int, free: int, floor: int, untouched: int
+) -> None:
+    limit = soft_limit(data, free, floor, untouched)
+    assert data <= limit <= data + free
+
+
+def test_untouched_memory_is_promised_already() -> None:
+    assert soft_limit(data=GIB, free=GIB, floor=0, untouched=GIB // 2) == GIB + GIB // 2
+
+
+@given(st.integers(-GIB, 64 * GIB))
+def test_the_next_look_comes_before_the_room_can_be_eaten(room: int) -> None:
+    assert 0.002 <= pause(room, running=True) <= 0.05
+    assert pause(room, running=True) <= max(0.002, room / 8e9)
+    assert pause(room, running=False) >= pause(room, running=True)
