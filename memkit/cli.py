@@ -1,4 +1,4 @@
-"""The command line: ``python -m memkit status | demo | report``."""
+"""The command line: ``python -m memkit status | demo | report | run``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import memkit
 from memkit import demo
 from memkit.errors import MemkitError
+
+METHODS = ("auto", "cgroup", "systemd", "rlimit")  # of `run`, as memkit.notebook.limited.choice has them
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +35,25 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--interval", type=float, default=0.5, metavar="S", help="seconds between readings")
     report.add_argument("--allow-errors", action="store_true", help="go on after a cell that raises")
     report.set_defaults(run=_report)
+
+    limited = commands.add_parser("run", help="run a notebook as on a machine with less memory")
+    _run_arguments(limited)
+    limited.set_defaults(run=_run)
     return parser
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("notebook", help="the notebook to run; it is not changed")
+    add("--memory", metavar="SIZE", help="such as 4GiB; with --fit the most to try (default: what is available)")
+    add("--fit", action="store_true", help="find the smallest memory in which it still completes")
+    add("-o", "--output", help="the executed notebook (default: NOTEBOOK.run.ipynb beside it)")
+    add("--html", metavar="OUT.html", help="also write a report of its memory")
+    add("--method", choices=METHODS, default="auto", help="what holds the limit (default: the best there is)")
+    add("--no-memkit", action="store_true", help="without memkit in the kernel, and so without its guard")
+    add("--timeout", type=float, metavar="S", help="seconds a cell may take (default: no limit)")
+    add("--interval", type=float, default=0.5, metavar="S", help="seconds between readings")
+    add("--allow-errors", action="store_true", help="go on after a cell that raises")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -57,6 +77,12 @@ def _report(options: argparse.Namespace) -> int:
     from memkit.notebook.report.command import report_command
 
     return report_command(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from memkit.notebook.limited.command import run_command
+
+    return run_command(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

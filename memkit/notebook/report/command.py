@@ -58,7 +58,7 @@ def report_command(options: argparse.Namespace) -> int:
     used, 3 where the kernel died, 130 where it was interrupted."""
     terminal, errors = Terminal(sys.stdout), Terminal(sys.stderr)
     try:
-        _check(options)
+        check(options)
         from memkit.notebook.report.runner import run
 
         result = run(
@@ -79,7 +79,8 @@ def report_command(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
+    """Raise MemkitError for a timeout or an interval out of range."""
     if options.timeout is not None and not options.timeout > 0:
         raise MemkitError(f"--timeout is {options.timeout:g}; it must be more than 0 seconds")
     if not 0.01 <= options.interval <= 3600:
@@ -95,5 +96,6 @@ def _closing(result: ReportResult) -> list[str]:
     if result.interrupted:
         lines.append("interrupted")
     lines.extend(result.notes)
-    lines.append(f"report: {result.output.resolve()}")
+    if result.output is not None:
+        lines.append(f"report: {result.output.resolve()}")
     return [*lines, *(f"  {name:<7}{text}" for name, text in Summary.of(result).lines())]

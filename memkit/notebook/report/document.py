@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import warnings
@@ -70,30 +71,39 @@ def coalesce(cell: Any) -> None:
 def output_for(source: Path, output: Path | None) -> Path:
     """Where the page goes: beside the notebook unless told; raises NotebookError where nothing can be written."""
     output = source.with_suffix(".html") if output is None else output
+    writable(source, output, "the report", "the HTML file")
+    return output
+
+
+def writable(source: Path, output: Path, what: str, file: str) -> None:
+    """Make the folder of a file to be written; raises NotebookError where that cannot be, or would take the source."""
     if output.is_dir():
-        raise NotebookError(f"{output} is a folder; name the HTML file to write")
+        raise NotebookError(f"{output} is a folder; name {file} to write")
     if output.exists() and source.exists() and output.samefile(source):
-        raise NotebookError(f"{output} is the notebook itself; name another file for the report")
+        raise NotebookError(f"{output} is the notebook itself; name another file for {what}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=".memkit-")
         os.close(descriptor)
         os.unlink(name)
     except OSError as error:
-        raise NotebookError(f"the report cannot be written to {output.parent}: {error.strerror}") from None
-    return output
+        raise NotebookError(f"{what} cannot be written to {output.parent}: {error.strerror}") from None
 
 
 def copy_for(source: Path, output: Path) -> Path:
-    """Where the executed notebook goes: beside the page, never over the source nor over any notebook that is not
-    such a copy."""
-    number = 1
-    while True:
-        suffix = ("", ".executed")[number - 1] if number <= 2 else f".executed-{number - 1}"
-        path = output.with_name(f"{output.stem}{suffix}.ipynb")
+    """Where the executed notebook goes: beside the page."""
+    return free(source, output, ("", ".executed"))
+
+
+def free(source: Path, beside: Path, endings: tuple[str, ...]) -> Path:
+    """The first name with one of the endings, then with a number after the last of them, that takes neither the source
+    nor any notebook that is not a copy made here."""
+    numbered = (f"{endings[-1]}-{number}" for number in itertools.count(2))
+    for ending in itertools.chain(endings, numbered):
+        path = beside.with_name(f"{beside.stem}{ending}.ipynb")
         if not path.exists() or (not path.samefile(source) and _is_copy(path)):
             return path
-        number += 1
+    raise AssertionError("unreachable")
 
 
 def _is_copy(path: Path) -> bool:

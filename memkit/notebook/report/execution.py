@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memkit.notebook.report.document import cells_to_run, coalesce
-from memkit.notebook.report.kernel import Kernel, KernelDiedError, cancel, ended, running
+from memkit.notebook.report.kernel import Kernel, KernelDiedError, Start, cancel, ended, running
 from memkit.notebook.report.result import CellRun, Death, Progress, State
 from memkit.notebook.report.trace import Tail
 
@@ -30,11 +30,12 @@ begin({path!r}, {interval!r})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for; seconds."""
+    """What was asked for; seconds. Without `memkit` the kernel is left as it is, and nothing is recorded in it."""
 
     timeout: float | None
     interval: float
     allow_errors: bool
+    memkit: bool = True
 
 
 class Execution:
@@ -48,12 +49,13 @@ class Execution:
         wish: Wish,
         save: Callable[[], None],
         on_progress: Callable[[Progress], object],
+        start: Start,
     ) -> None:
         self.cells = cells_to_run(notebook)
         self.death: Death | None = None
         self.notes: list[str] = []
         self._notebook, self._folder, self._wish = notebook, folder, wish
-        self._save, self._on_progress = save, on_progress
+        self._save, self._on_progress, self._start = save, on_progress, start
         self._recording = private / "recording.jsonl"
         self._stderr = private / "stderr.txt"
         self._tail = Tail(self._recording)
@@ -67,16 +69,20 @@ class Execution:
     async def run(self, kernel_name: str) -> None:
         """Start a kernel and run the cells; returns early where one fails or the kernel dies."""
         try:
-            async with running(kernel_name, self._folder, self._stderr) as kernel:
-                await self._load_memkit(kernel)
+            async with running(kernel_name, self._folder, self._stderr, self._start) as kernel:
+                await self._learn_language(kernel)
+                if self._wish.memkit:
+                    await self._load_memkit(kernel)
                 await self._run_cells(kernel)
         except KernelDiedError as death:
             self._died(None, death)
 
-    async def _load_memkit(self, kernel: Kernel) -> None:
-        """Before the first cell and unseen by the notebook; without memkit the cells are run all the same."""
+    async def _learn_language(self, kernel: Kernel) -> None:
         info = await kernel.while_alive(kernel.client.kernel_info(reply=True, timeout=_LOAD_SECONDS))
         self._notebook.metadata["language_info"] = info["content"]["language_info"]
+
+    async def _load_memkit(self, kernel: Kernel) -> None:
+        """Before the first cell and unseen by the notebook; without memkit the cells are run all the same."""
         code = _LOAD.format(path=str(self._recording), interval=self._wish.interval)
         reply = await kernel.while_alive(
             kernel.client.execute_interactive(
@@ -133,6 +139,7 @@ class Execution:
     ) -> tuple[State, KernelDiedError | None]:
         """Wait for a cell; one that takes too long is interrupted, and given up where that does not help."""
         from nbclient.exceptions import CellExecutionError, DeadKernelError
+        from zmq import ZMQError
 
         try:
             if not await self._watch(task, kernel, position, self._wish.timeout):
@@ -144,6 +151,8 @@ class Execution:
             return "failed", None
         except DeadKernelError:
             return "died", KernelDiedError(f"the kernel {ended(await kernel.exit_code())}", kernel.said())
+        except ZMQError as error:
+            return "died", KernelDiedError(f"the kernel takes no messages any more: {error}", kernel.said())
         except KernelDiedError as death:
             await asyncio.wait({task}, timeout=_TICK)  # what it printed last is still on its way
             return "died", death

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +16,9 @@ from memkit.errors import MemkitError
 T = TypeVar("T")
 
 START_SECONDS = 60.0  # a cold start of a kernel with many extensions on a slow disk takes half of it
+SUSPICION = ", which the system sends when memory runs out"
 _ALIVE_EVERY = 0.25
+_SEND_MILLISECONDS = 10_000
 _LONGEST_SAID = 4000  # characters
 
 
@@ -26,14 +30,28 @@ class KernelDiedError(MemkitError):
         super().__init__(message)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a kernel's process begins, and who follows it.
+
+    `prefix` is a command that ends by executing what comes after it, in the same process. `environ` is added to the
+    environment. `started` is told the process id, `look` is called a few times a second while the process lives.
+    """
+
+    prefix: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    started: Callable[[int], object] = lambda pid: None
+    look: Callable[[], object] = lambda: None
+
+
 class Kernel:
     """One kernel process: its manager, its client, and the file that gets what it writes to stdout and stderr."""
 
-    def __init__(self, manager: Any, stderr: Path) -> None:
+    def __init__(self, manager: Any, stderr: Path, start: Start) -> None:
         self.manager = manager
         self.client: Any = None
         self.busy = False  # a cell runs, or did when it was given up
-        self._stderr = stderr
+        self._stderr, self._start = stderr, start
         self._said_at_start = 0
         self._provisioner: Any = None
 
@@ -44,16 +62,25 @@ class Kernel:
 
     async def start(self, folder: Path) -> None:
         """Start it in a folder and wait until it answers; raises KernelDiedError."""
+        from zmq import ZMQError
+
         # The history of this run is not the user's.
         history = ["--HistoryManager.hist_file=:memory:"] if self.manager.ipykernel else []
         try:
             with self._stderr.open("wb") as errors:
-                await self.manager.start_kernel(extra_arguments=history, cwd=str(folder), stdout=errors, stderr=errors)
+                await self.manager.start_kernel(
+                    extra_arguments=history, cwd=str(folder), stdout=errors, stderr=errors,
+                    env={**os.environ, **self._start.environ},
+                )  # fmt: skip
             self._provisioner = self.manager.provisioner
+            self._start.started(self._provisioner.pid)
             self.client = self.manager.client()
             self.client.start_channels()
+            # A socket whose other end has refused it for good (another kernel took the port) would block for ever.
+            for channel in (self.client.shell_channel, self.client.control_channel):
+                channel.socket.sndtimeo = _SEND_MILLISECONDS
             await self.while_alive(self.client.wait_for_ready(timeout=START_SECONDS))
-        except (OSError, RuntimeError, TimeoutError, KernelDiedError) as error:
+        except (OSError, RuntimeError, TimeoutError, ZMQError, KernelDiedError) as error:
             raise KernelDiedError(
                 f"the kernel {self.name!r} did not start: {await self._why(error)}", self.said()
             ) from error
@@ -64,6 +91,7 @@ class Kernel:
         """Raise KernelDiedError where the process is gone."""
         if not await self.manager.is_alive():
             raise KernelDiedError(f"the kernel {ended(await self.exit_code())}", self.said())
+        self._start.look()
 
     async def _why(self, error: Exception) -> str:
         code = await self.exit_code()
@@ -108,11 +136,9 @@ class Kernel:
 
 
 @contextlib.asynccontextmanager
-async def running(name: str, folder: Path, stderr: Path) -> AsyncIterator[Kernel]:
+async def running(name: str, folder: Path, stderr: Path, start: Start = Start()) -> AsyncIterator[Kernel]:
     """A kernel that answers, for the length of a `with`; raises KernelDiedError where it does not start."""
-    from jupyter_client.manager import AsyncKernelManager
-
-    kernel = Kernel(AsyncKernelManager(kernel_name=name), stderr)
+    kernel = Kernel(_manager(name, start.prefix), stderr, start)
     try:
         await kernel.start(folder)
         yield kernel
@@ -124,6 +150,18 @@ async def running(name: str, folder: Path, stderr: Path) -> AsyncIterator[Kernel
         except asyncio.CancelledError:
             await stopping
             raise
+
+
+def _manager(name: str, prefix: tuple[str, ...]) -> Any:
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Prefixed(AsyncKernelManager):  # type: ignore[misc,unused-ignore]
+        """Puts a command before the kernel's own, once `python` in that is resolved."""
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return [*prefix, *super().format_kernel_cmd(extra_arguments)]
+
+    return Prefixed(kernel_name=name)
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
@@ -156,5 +194,5 @@ def ended(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = "a signal"
-    why = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
+    why = SUSPICION if name == "SIGKILL" else ""
     return f"was killed by {name} (signal {-code}){why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,10 +61,10 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """The whole run. `notebook` is the executed copy beside `output`, the page."""
+    """The whole run. `notebook` is the executed copy, `output` the page, if one was made."""
 
     source: Path
-    output: Path
+    output: Path | None
     notebook: Path
     kernel: str
     started: float
@@ -73,6 +74,11 @@ class ReportResult:
     death: Death | None
     interrupted: bool
     notes: tuple[str, ...]
+
+    @property
+    def notebook_link(self) -> str:
+        """The executed copy as seen from the page."""
+        return os.path.relpath(self.notebook, self.output.parent if self.output else None)
 
     @property
     def exit_code(self) -> int:

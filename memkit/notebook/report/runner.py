@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import tempfile
 import time
@@ -15,7 +16,7 @@ from memkit.errors import MemkitError
 from memkit.lifecycle.store import sweep_leftovers
 from memkit.notebook.report import document
 from memkit.notebook.report.execution import Execution, Wish
-from memkit.notebook.report.kernel import known
+from memkit.notebook.report.kernel import Start, known
 from memkit.notebook.report.page import page
 from memkit.notebook.report.result import Progress, ReportResult
 
@@ -40,22 +41,38 @@ def run(
     nb = document.read(notebook)
     output = document.output_for(notebook, output)
     copy = document.copy_for(notebook, output)
+    result = execute(nb, notebook, copy, Wish(timeout, interval, allow_errors), on_progress=on_progress)
+    document.save(nb, copy, notebook)
+    result = dataclasses.replace(result, output=output)
+    document.write(output, page(result, nb))
+    return result
+
+
+def execute(
+    nb: Any,
+    source: Path,
+    copy: Path,
+    wish: Wish,
+    *,
+    start: Start = Start(),  # noqa: B008  frozen
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> ReportResult:
+    """Run the cells of `nb`, which was read from `source`; it gets their outputs and is saved as `copy` after each.
+
+    As `run`, without a page.
+    """
     kernel, notes = _kernel_for(nb)
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="memkit-report-") as private:
         execution = Execution(
-            nb,
-            notebook.resolve().parent,
-            Path(private),
-            Wish(timeout, interval, allow_errors),
-            save=lambda: document.save(nb, copy, notebook),
-            on_progress=on_progress,
-        )
+            nb, source.resolve().parent, Path(private), wish,
+            save=lambda: document.save(nb, copy, source), on_progress=on_progress, start=start,
+        )  # fmt: skip
         interrupted = _drive(execution, kernel)
         _sweep(execution)
-        result = ReportResult(
-            source=notebook,
-            output=output,
+        return ReportResult(
+            source=source,
+            output=None,
             notebook=copy,
             kernel=kernel,
             started=started,
@@ -66,9 +83,6 @@ def run(
             interrupted=interrupted,
             notes=(*notes, *execution.notes),
         )
-    document.save(nb, copy, notebook)
-    document.write(output, page(result, nb))
-    return result
 
 
 def _sweep(execution: Execution) -> None:
