@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.table import Row, render
 
-MODULES = ("lifecycle", "kernel", "store", "memory_back")
+MODULES = ("lifecycle", "kernel", "store", "memory_back", "accounting", "guard", "rescue")
 
 
 def main(patterns: list[str]) -> int:

@@ -105,7 +105,7 @@ class MemoryGuardError(MemkitError, MemoryError):
     """The cell was ended because it needs more memory than is left; every variable is kept."""
 
 
-class MemoryGuardInterrupt(KeyboardInterrupt):  # noqa: N818 - it ends a cell as Ctrl-C does
+class MemoryGuardInterrupt(KeyboardInterrupt):
     """Ends a cell that goes on after MemoryGuardError; passes through `except Exception`, as an interrupt does."""
 
 

@@ -92,6 +92,7 @@ class Session:
         self.registration = Registration(self.tracker, self.settings.types, self.space)
         self.variables = Variables(self.tracker, self.demotion)
         self._guard: Guard | None = None
+        self.rescue: Any = None  # what saves the variables from the kernel's death; only a notebook has it
         self.on_registered: list[Callable[[Resource], object]] = []
         self.monitor = Monitor(
             self.read, self.thresholds, interval=monitor.interval, clock=clock, wake_in=self.tracker.due_in

@@ -258,3 +258,8 @@ def help(session: Session, options: argparse.Namespace) -> Shown:
     if options.command:
         return Help(find(options.command).parser.format_help().strip())
     return Help.overview({name: command.summary.split(". ")[0].rstrip(".") for name, command in COMMANDS.items()})
+
+
+# Families of subcommands register themselves with what is above.
+from memkit.notebook import guard_commands, rescue_commands  # noqa: E402, F401
+from memkit.notebook.accounting import commands as _accounting  # noqa: E402, F401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from memkit.notebook.errorslot import ErrorSlot
 from memkit.wiring import Session
 
 _ERRORS = (NameError, AttributeError)
@@ -12,37 +13,25 @@ _MOVES = ("spilled", "compressed", "unloaded")
 
 
 class Explain:
-    """Adds to the message of a NameError (or of an AttributeError on `__main__`) what memkit knows of the name.
+    """Adds to the message of a NameError (or of an AttributeError on `__main__`) what memkit knows of the name."""
 
-    Uses IPython's one slot for such handlers and passes on to whoever had it before.
-    """
-
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, session: Session, slot: ErrorSlot | None = None) -> None:
         self._shell = shell
         self._session = session
-        self._before: tuple[Any, Any] | None = None
+        self._slot = ErrorSlot(shell) if slot is None else slot
+        self._slot.add(_ERRORS, self._explain)
 
     def install(self) -> None:
-        self._before = (self._shell.custom_exceptions, self._shell.CustomTB)
-        self._shell.set_custom_exc((*self._before[0], *_ERRORS), self._handle)
-        self._installed = self._shell.CustomTB
+        self._slot.install()
 
     def uninstall(self) -> None:
-        if self._before is not None and self._shell.CustomTB == self._installed:
-            self._shell.custom_exceptions, self._shell.CustomTB = self._before
-        self._before = None
+        self._slot.uninstall()
 
-    def _handle(
-        self, shell: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None
-    ) -> None:
-        """IPython leaves it to the handler to show the error."""
+    def _explain(self, kind: type, error: BaseException, traceback: Any, tb_offset: Any) -> BaseException:
         note = self.note(error)
         if note and note not in str(error):
             error.args = (f"{error} - {note}", *error.args[1:])
-        if self._before is not None and self._before[0] and issubclass(kind, self._before[0]):
-            self._before[1](kind, error, traceback, tb_offset)
-        else:
-            shell.showtraceback((kind, error, traceback), tb_offset=tb_offset, running_compiled_code=True)
+        return error
 
     def note(self, error: BaseException) -> str:
         """What memkit knows of the name the error is about; empty when that is nothing."""

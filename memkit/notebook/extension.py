@@ -11,9 +11,12 @@ from memkit.memory import heap
 from memkit.memory.sample import anonymous_now
 from memkit.notebook.cells import Cells
 from memkit.notebook.complete import Completion
+from memkit.notebook.errorslot import ErrorSlot
 from memkit.notebook.explain import Explain
+from memkit.notebook.guarding import Guarding
 from memkit.notebook.keeper import IPythonKeeper
 from memkit.notebook.magics import MemkitMagics
+from memkit.notebook.rescued import Rescue
 from memkit.notebook.settings import Memkit
 from memkit.units import format_bytes
 from memkit.wiring import Session
@@ -28,8 +31,11 @@ class Extension:
         self.shell = shell
         self.session = session
         self.cells = Cells(shell, session)
-        self._explain = Explain(shell, session)
+        slot = ErrorSlot(shell)
+        self._explain = Explain(shell, session, slot)
         self._completion = Completion(shell, session)
+        self.rescue = Rescue(shell, session, self.cells)
+        self.guarding = Guarding(shell, session, self.cells, slot, self.rescue)
         self.on_unload: list[Callable[[], object]] = []  # what others have attached ends before anything is taken out
 
     def install(self) -> None:
@@ -40,11 +46,15 @@ class Extension:
         self._completion.install()
         self.shell.register_magics(MemkitMagics(self.shell, self.session))
         self.session.start()
+        self.guarding.install()
+        self.rescue.install()
 
     def uninstall(self) -> None:
         """Bring back what is demoted, then take everything out; what the store held is removed."""
         for end in self.on_unload:
             end()
+        self.rescue.uninstall()
+        self.guarding.uninstall()
         self.session.restore()
         self.cells.uninstall()
         self._explain.uninstall()
@@ -66,7 +76,8 @@ def load(shell: Any, before: int) -> None:
     `before` is what this process held, in bytes, before memkit was imported.
     """
     extension = _Loaded.by_shell.get(id(shell)) or _install(shell, before)
-    print(greeting(extension.session))  # noqa: T201 - the one line a notebook sees when memkit is loaded
+    told = filter(None, (greeting(extension.session), extension.rescue.greet()))
+    print("\n".join(told))  # noqa: T201 - what a notebook sees when memkit is loaded
 
 
 def _install(shell: Any, before: int) -> Extension:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import display
 from IPython.utils.process import arg_split
 
@@ -27,6 +27,16 @@ class MemkitMagics(Magics):
     def __init__(self, shell: Any, session: Session) -> None:
         super().__init__(shell)
         self._session = session
+
+    @cell_magic("memkit")
+    def memkit_cell(self, line: str, cell: str) -> Shown | None:
+        """Run the cell and show what it took: ``%%memkit --help``."""
+        from memkit.notebook.accounting import measured
+
+        try:
+            return measured.run(self.shell, self._session, line, cell)
+        except MemkitError as error:
+            raise UsageError(str(error)) from error
 
     @line_magic
     def memkit(self, line: str) -> Shown | None:

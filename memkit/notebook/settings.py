@@ -12,6 +12,9 @@ def _setting(help: str) -> traitlets.Any:
     """Text or a number; what it may be is checked where all settings are."""
     return traitlets.Any("", help=help).tag(config=True)
 
+# Traits of the guard section, by the key each sets there; all others are keys of the monitor section.
+_GUARD = {"guard": "enabled", "rescue": "rescue", "badge": "badge"}
+
 
 class Memkit(Configurable):
     """What `c.Memkit.warning = "70%"` and the like set; they win over all configuration files."""
@@ -24,8 +27,14 @@ class Memkit(Configurable):
     limit = _setting("use less memory than the machine has, such as 2GiB")
     interval = _setting("time between two readings, such as 5 s")
 
+    guard = _setting("False: cells are not kept from exhausting memory")
+    rescue = _setting("False: variables die with the kernel")
+    badge = _setting("True: one line after each cell says what it took")
+
     def settings(self) -> config.Settings:
         """The settings from files, with these laid over them; raises ConfigError."""
-        names = [name for name in self.class_trait_names(config=True) if name != "config_file"]
-        given = {name: value for name in names if (value := getattr(self, name)) != ""}
-        return config.load(self.config_file or None, overrides=[("c.Memkit", {"monitor": given})] if given else [])
+        given = {name: value for name in self.class_trait_names(config=True) if (value := getattr(self, name)) != ""}
+        file = given.pop("config_file", None)
+        guard = {_GUARD[name]: given.pop(name) for name in _GUARD if name in given}
+        document = {section: keys for section, keys in (("monitor", given), ("guard", guard)) if keys}
+        return config.load(file, overrides=[("c.Memkit", document)] if document else [])

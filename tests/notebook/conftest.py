@@ -73,10 +73,14 @@ class Notebook:
 
 @pytest.fixture
 def plain(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
-    """A notebook without memkit yet; whatever is loaded in it is unloaded at the end."""
+    """A notebook without memkit yet; whatever is loaded in it is unloaded at the end.
+
+    The guard is off: it would limit the process that runs the tests. It is tried in processes and kernels of its own.
+    """
     monkeypatch.setenv("MEMKIT_STORE_DIR", str(tmp_path / "store"))
     (tmp_path / "store").mkdir()
-    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "no-such-file.yaml")
+    (tmp_path / "user.yaml").write_text("guard: {enabled: false, rescue: false}\n")
+    monkeypatch.setattr(config, "user_file", lambda: tmp_path / "user.yaml")
     made = Notebook(shell)
     yield made
     made("%unload_ext memkit")

@@ -14,8 +14,9 @@ from memkit.units import format_bytes
 class Accounts:
     """Bytes on disk by key; thread-safe, also after a fork."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, setting: str = "store.max_bytes") -> None:
         self._most = most
+        self._setting = setting
         self._sizes: dict[int, int] = {}
         self.lock = threading.Lock()
         _all.add(self)
@@ -29,7 +30,7 @@ class Accounts:
         with self.lock:
             total = self.total
             if self._most is not None and total + size > self._most:
-                limit = f"{format_bytes(self._most - total)} left of store.max_bytes = {format_bytes(self._most)}"
+                limit = f"{format_bytes(self._most - total)} left of {self._setting} = {format_bytes(self._most)}"
                 raise failures.full(folder, needed, limit=limit)
             self._sizes[key] = self._sizes.get(key, 0) + size
 

@@ -139,11 +139,15 @@ class StoreFile:
                 self._started = self._dirty
                 start_writeback(self._fd)
 
-    def sync(self) -> None:
-        """Everything is on the disk: an error that the system had put off shows here, while the value still exists."""
+    def sync(self, *, wait: bool = True) -> None:
+        """Everything is on the disk: an error that the system had put off shows here, while the value still exists.
+
+        Without `wait` it is only complete: enough to outlive this process, not a power failure.
+        """
         with OnDisk(self.path.parent, self._needed):
             os.ftruncate(self._fd, self._end)
-            _SYNC(self._fd)
+            if wait:
+                _SYNC(self._fd)
 
     def source(self) -> FileSource:
         """Reads what was written so far, without checking again what is mapped."""

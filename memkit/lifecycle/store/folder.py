@@ -20,6 +20,7 @@ from memkit.lifecycle.store.failures import SETTING, OnDisk
 VARIABLE = "MEMKIT_STORE_DIR"
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _UNFINISHED = "new-"
+RESCUED = "rescue-"
 # A folder that is still being set up has no lock yet; nobody needs an hour for that.
 _SETUP_SECONDS = 3600.0
 
@@ -31,16 +32,21 @@ class SessionFolder:
         self.pid = os.getpid()
         self.token = secrets.token_bytes(16)
         with OnDisk(base):
-            users = _users_folder(base)
-            self.path, held = _new_session(users)
+            users = users_folder(base)
+            self.path, held = new_locked(users, f"{os.getpid()}-{secrets.token_hex(8)}")
         self._held = [fd for fd in (held, lock.keep(self.path)) if fd is not None]
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The locked files: a forked child that keeps them open keeps the folder from being swept."""
+        return tuple(self._held)
 
     def remove(self) -> None:
         """Delete the folder; a no-op in a forked child, whose parent still needs it."""
         if os.getpid() != self.pid or not self._held:
             return
         held, self._held = self._held, []
-        _delete(self.path)
+        delete(self.path)
         for fd in held:
             os.close(fd)
 
@@ -82,9 +88,14 @@ def is_in_memory(path: Path, mounts: Iterable[str] | None = None) -> bool:
     return kind in _IN_MEMORY
 
 
-def _users_folder(base: Path) -> Path:
-    """The user's own folder in the base; refused where it is not theirs alone."""
-    path = base / f"memkit-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+def users_path(base: Path) -> Path:
+    """Where the user's own folder in the base is, or would be."""
+    return base / f"memkit-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+
+def users_folder(base: Path) -> Path:
+    """The user's own folder in the base, made where it is missing; DemotionError where it is not theirs alone."""
+    path = users_path(base)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
@@ -95,9 +106,8 @@ def _users_folder(base: Path) -> Path:
     return path
 
 
-def _new_session(users: Path) -> tuple[Path, int]:
+def new_locked(users: Path, name: str) -> tuple[Path, int]:
     """A new locked folder: complete, with its lock held, before it has the name under which a sweep would look."""
-    name = f"{os.getpid()}-{secrets.token_hex(8)}"
     # An open file stops a folder from being renamed on Windows: there it is new under its own name.
     first = users / (name if sys.platform == "win32" else _UNFINISHED + name)
     first.mkdir(mode=0o700)
@@ -106,7 +116,7 @@ def _new_session(users: Path) -> tuple[Path, int]:
         os.rename(first, users / name)
     except BaseException:
         os.close(fd)
-        _delete(first)
+        delete(first)
         raise
     return users / name, fd
 
@@ -116,7 +126,7 @@ def sweep_leftovers(directory: Path | None = None) -> int:
 
     Never touches a live session's folder, nor one whose state cannot be told. Safe to call from several processes.
     """
-    users = choose_base(directory) / f"memkit-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    users = users_path(choose_base(directory))
     return sum(_sweep(folder) for folder in _own_folders(users))
 
 
@@ -127,6 +137,8 @@ def _own_folders(users: Path) -> Iterator[Path]:
         return
     for entry in entries:
         with contextlib.suppress(OSError):  # another sweep was quicker
+            if entry.name.startswith(RESCUED):  # a dead kernel's variables wait there to be asked for
+                continue
             if entry.is_dir(follow_symlinks=False) and _is_finished(Path(entry.path), time.time()):
                 yield Path(entry.path)
 
@@ -143,7 +155,7 @@ def _sweep(folder: Path) -> int:
         return 0
     try:
         size = sum(_size(entry) for entry in folder.glob("*"))
-        _delete(folder)
+        delete(folder)
     finally:
         if fd is not None:
             os.close(fd)
@@ -158,7 +170,7 @@ def _size(path: Path) -> int:
     return int(getattr(found, "st_blocks", 0) * 512 or found.st_size)
 
 
-def _delete(folder: Path) -> None:
+def delete(folder: Path) -> None:
     """Delete the folder, its lock last: without one it would look as if it were being set up."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):

@@ -10,7 +10,7 @@ import functools
 import io
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from memkit.errors import CorruptedError, DemotionError, MemkitError
@@ -23,7 +23,7 @@ from memkit.units import KIB
 
 # pickle's own frames are 64 KiB: a smaller buffer costs less inside the stream than as a chunk with its own checksum.
 IN_STREAM_BELOW = 64 * KIB
-_OWN = "memkit.lifecycle.store."
+_OWN = "memkit.lifecycle."
 
 
 class Source(Protocol):
@@ -154,16 +154,19 @@ def _is_exotic(cls: type) -> bool:
     return changed or cls in copyreg.dispatch_table
 
 
+PicklerMaker = Callable[[Writing, StreamWriter], Pickler]
 _TRUSTED = frozenset({"numpy", "pandas", "torch", "scipy", "pyarrow", "PIL", "sklearn", "polars", "transformers"})
 _LISTLIKE = (dict, list, set, tuple, frozenset, bytes, bytearray, str)
 
 
-def dump(values: Mapping[str, Any], writer: Writer, kept: Mapping[int, Any]) -> Writing:
-    """Write the values as one group. Raises DemotionError, or what `writer`'s place raises."""
+def dump(
+    values: Mapping[str, Any], writer: Writer, kept: Mapping[int, Any], make: PicklerMaker | None = None
+) -> Writing:
+    """Write the values as one group, with the pickler of `make`. Raises DemotionError, or what `writer` raises."""
     writing = Writing(writer, kept)
     stream = StreamWriter(writer.stream_block)
     needs_ids = any(type(value) in _LISTLIKE for value in kept.values())
-    pickler = (KeepingPickler if needs_ids else Pickler)(writing, stream)
+    pickler = (make or (KeepingPickler if needs_ids else Pickler))(writing, stream)
     try:
         pickler.dump(dict(values))
         stream.flush()

@@ -15,11 +15,13 @@ import weakref
 from typing import Any
 
 from memkit.errors import CorruptedError
+from memkit.memory.guard import datalimit
 from memkit.units import MIB
 
 # Below this a buffer is cheaper to read than to map (two system calls, a fault per page, a page of rounding).
 MAPPED_FROM = MIB
 _POPULATE_READ = 22  # MADV_POPULATE_READ, linux/mman.h, Linux 5.14
+_TRIES = 3  # the guard's watcher may set the limit again in between
 _FAILED = ctypes.c_void_p(-1).value
 _live: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
@@ -66,7 +68,7 @@ def fresh(length: int) -> Any:
 def _map(length: int, flags: int, fd: int, offset: int) -> Any:
     if sys.platform == "win32":
         raise NotImplementedError
-    address = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
+    address = _mmap(length, flags, fd, offset)
     if address == _FAILED:
         code = ctypes.get_errno()
         if code == errno.ENOMEM:
@@ -77,6 +79,15 @@ def _map(length: int, flags: int, fd: int, offset: int) -> Any:
     weakref.finalize(region, _libc.munmap, address, length).atexit = False
     _live[address] = region
     return region
+
+
+def _mmap(length: int, flags: int, fd: int, offset: int) -> Any:
+    """A private mapping of a file counts as data although its pages can be had back: a soft limit makes way for it."""
+    for _ in range(_TRIES):
+        address = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
+        if address != _FAILED or fd < 0 or not datalimit.widen(length):
+            break
+    return address
 
 
 def is_region(owner: object) -> bool:

@@ -20,7 +20,7 @@ from memkit.lifecycle.store.disk import FileSource, StoreFile
 from memkit.lifecycle.store.failures import Cancel, never
 from memkit.lifecycle.store.folder import SessionFolder, choose_base, sweep_leftovers
 from memkit.lifecycle.store.packed import PackedBlocks, PackedSource
-from memkit.lifecycle.store.stored import Cancelled, Compress, Stored
+from memkit.lifecycle.store.stored import Cancelled, Compress, Layout, Stored
 from memkit.lifecycle.store.writing import DiskChoice, MemoryChoice, Writer
 from memkit.units import MIB
 
@@ -46,11 +46,17 @@ class Store:
         self._keys = itertools.count(1)
         self._packed: dict[int, list[bytes]] = {}
         self._closed = False
+        self._put_off: list[Path] | None = None
 
     @property
     def directory(self) -> Path | None:
         """The session's folder; None before the first spill."""
         return self._folder.path if self._folder is not None else None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The open files that mark the folder as a living session's; none before the first spill."""
+        return self._folder.descriptors if self._folder is not None else ()
 
     @property
     def bytes_on_disk(self) -> int:
@@ -114,21 +120,24 @@ class Store:
 
         Raises as `spill` does; the copy in memory then stays.
         """
-        blocks = self._blocks(stored)
         with self._file(stored.stored_bytes) as file:
-            offsets = []
-            for block in blocks:
-                if cancelled():
-                    raise Cancelled(f"{', '.join(stored.names)}: cancelled; still compressed in memory")
-                offsets.append(file.put(block))
-            file.sync()
-            file.commit()
-            layout = stored.layout.moved(offsets)
+            layout = self.write_packed(stored, file, cancelled)
             moved = self._watched(
                 replace(stored, key=file.key, tier="disk", layout=layout, path=file.path, head=file.head)
             )
         self.discard(stored)
         return moved
+
+    def write_packed(self, stored: Stored, file: StoreFile, cancelled: Cancel = never) -> Layout:
+        """Write what is compressed in memory to a file as it is; answers where everything then is."""
+        offsets = []
+        for block in self._blocks(stored):
+            if cancelled():
+                raise Cancelled(f"{', '.join(stored.names)}: cancelled; still compressed in memory")
+            offsets.append(file.put(block))
+        file.sync()
+        file.commit()
+        return stored.layout.moved(offsets)
 
     def load(self, stored: Stored, *, cancelled: Cancel = never) -> dict[str, object]:
         """The values, new and equal, with what was kept being the same objects; the stored form stays.
@@ -155,7 +164,10 @@ class Store:
         if owner != os.getpid():
             return
         self._packed.pop(key, None)
-        if path is not None:
+        if path is not None and self._put_off is not None:
+            self._put_off.append(path)
+            self._accounts.drop(key)
+        elif path is not None:
             try:
                 os.unlink(path)
             except FileNotFoundError:
@@ -163,6 +175,16 @@ class Store:
             except OSError:  # Windows: still mapped. It counts as there, and goes when the store is closed
                 return
             self._accounts.drop(key)
+
+    def put_off_removals(self, begin: bool) -> None:
+        """Remove the files whose removal was put off; from now on put it off again, or not.
+
+        A forked child that would save the values that are stored now needs their files until another takes its place.
+        """
+        waiting, self._put_off = self._put_off or [], [] if begin else None
+        for path in waiting:
+            with contextlib.suppress(OSError):  # the folder goes at the latest when the store is closed
+                os.unlink(path)
 
     def _watched(self, stored: Stored) -> Stored:
         """What nobody refers to any more, for instance because an interrupt came in between, is removed."""

@@ -34,6 +34,20 @@ class DataLimit:
         return None if soft < 0 else soft
 
 
+def widen(size: int) -> bool:
+    """Raise this process' soft limit by `size` bytes, for a mapping that is counted as data and takes no memory.
+
+    The guard's next look finds the mapping in place and computes the limit anew. False where there is nothing to raise.
+    """
+    if resource is None:
+        return False
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft < 0 or (0 <= hard < soft + size):
+        return False
+    resource.setrlimit(resource.RLIMIT_DATA, (soft + size, hard))
+    return True
+
+
 def set_for(pid: int, soft: int, before: tuple[int, int]) -> None:
     """Set the soft limit of another process of the same user; raises OSError."""
     resource.prlimit(pid, resource.RLIMIT_DATA, (within(soft, before[0]), before[1]))

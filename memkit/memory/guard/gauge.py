@@ -32,6 +32,7 @@ class Reading:
     data: int = 0
     anonymous: int = 0
     swapped: int = 0
+    rss: int = 0
 
     @property
     def gap(self) -> int:
@@ -53,13 +54,16 @@ class Gauge:
     def read(self) -> Reading:
         """Raises ReadingError, also when the process has ended."""
         try:
-            own = kilobytes(read(f"{self._proc}/{self._name}/status"), "VmData", "RssAnon", "RssShmem", "VmSwap")
+            own = kilobytes(
+                read(f"{self._proc}/{self._name}/status"), "VmData", "RssAnon", "RssShmem", "VmSwap", "VmRSS"
+            )
             machine = kilobytes(read(f"{self._proc}/meminfo"), "MemTotal", "MemAvailable", "SwapFree")
             private = own["RssAnon"] + own.get("RssShmem", 0)
             room = effective([_machine(machine), *self._source.groups(machine["MemTotal"]), *self._chosen(private)])
         except (OSError, KeyError, ValueError) as error:
             raise ReadingError(f"the memory of this process and its limits cannot be read: {error!r}") from error
-        return Reading(room.available, room.limit, private, own.get("VmData", 0), own["RssAnon"], own.get("VmSwap", 0))
+        swapped, data = own.get("VmSwap", 0), own.get("VmData", 0)
+        return Reading(room.available, room.limit, private, data, own["RssAnon"], swapped, own["VmRSS"])
 
     @property
     def _name(self) -> str:
@@ -107,7 +111,7 @@ class PortableGauge:
         if self.user_limit:
             ceilings.append(Constraint("chosen", self.user_limit, process.private))
         room = effective(ceilings)
-        return Reading(room.available, room.limit, process.private)
+        return Reading(room.available, room.limit, process.private, rss=process.rss)
 
 
 def _machine(sizes: dict[str, int]) -> Constraint:

@@ -78,6 +78,7 @@ class Guard:
         self.before = Reading(0, 0, 0)
         self.threads_before = threads.running()
         self.budgets: list[int] = []
+        self.on_switch: list[Callable[[bool], object]] = []  # told when it has been switched on, or is about to be off
         self._depth = 0
         self._lifts = 0
 
@@ -98,16 +99,23 @@ class Guard:
         self.page.reserves = self._untouched.walk()
         self._begin(running=False)
         self.companion = self._companion()
+        self._tell(True)
 
     def stop(self) -> None:
         """End the watcher and lift every limit; idempotent."""
-        companion, self.companion = self.companion, None
-        if companion is None or self.pid != os.getpid():
+        if not self.on:
             return
+        self._tell(False)
+        companion, self.companion = self.companion, None
+        assert companion is not None
         self.page.mode = OFF
         companion.stop()
         self.limit.lift()
         self.handler.uninstall()
+
+    def _tell(self, on: bool) -> None:
+        for listener in tuple(self.on_switch):
+            listener(on)
 
     def close(self) -> None:
         """Stop for good."""
@@ -169,14 +177,16 @@ class Guard:
     def _settled(self) -> Reading:
         """What is free, once freed heap has been given back where that may matter."""
         reading = self.read()
-        if reading.free < max(_SCARCE, reading.limit // 10) and reading.private > _SCARCE:
-            heap.trim()
+        scarce = reading.free < max(_SCARCE, reading.limit // 10) and reading.private > _SCARCE
+        if scarce or self.handler.struck:
+            # Collecting takes seconds with many objects; what an error has left in cycles is worth it.
+            heap.give_back(collect=self.handler.struck)
             reading = self.read()
         return reading
 
     def _set_limit(self, reading: Reading) -> None:
         page = self.page
-        soft = soft_limit(reading.data, reading.free, page.floor, self.promised(reading))
+        soft = soft_limit(reading.data, reading.free, page.floor, self._untouched.at_most(reading.gap))
         self.limit.set(min(soft, page.data_ceiling) if page.data_ceiling else soft)
 
     def read(self) -> Reading:
@@ -209,6 +219,18 @@ class Guard:
             yield
         finally:
             self._lower()
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[None]:
+        """What a library maps inside and does not touch is its reserve, and no promise to anybody."""
+        if not self.on:
+            yield
+            return
+        before = self._untouched.walk()
+        try:
+            yield
+        finally:
+            self.page.reserves += max(0, self._untouched.walk() - before)
 
     def _lift(self) -> None:
         self._lifts += 1
@@ -259,15 +281,6 @@ class Guard:
     def promised(self, reading: Reading) -> int:
         """Bytes of what is free that are allocated already and only not yet touched."""
         return self._untouched.estimate(reading.gap)
-
-    @contextlib.contextmanager
-    def importing(self) -> Iterator[None]:
-        """What a library maps while it is imported and does not touch is its reserve, not a promise to anybody."""
-        before = self._untouched.walk()
-        try:
-            yield
-        finally:
-            self.page.reserves += max(0, self._untouched.walk() - before)
 
     def make_room(self, needed: int) -> int:
         """Free what policies allow until `needed` bytes can be had; answers how many can."""

@@ -54,6 +54,11 @@ class Handler:
         """Give the signal back to who had it."""
         signal.signal(self.number, signal.SIG_DFL if self._previous is None else self._previous)
 
+    @property
+    def struck(self) -> bool:
+        """Whether something was raised in this cell."""
+        return self._strikes.count > 0
+
     def begin(self) -> None:
         """A cell begins or ends."""
         self._strikes = Strikes()

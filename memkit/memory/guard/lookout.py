@@ -32,8 +32,8 @@ class OwnProcess:
         self.read: Callable[[], Reading] = gauge.read
         self._untouched = untouched
 
-    def untouched(self, gap: int) -> int:
-        return self._untouched.estimate(gap)
+    def untouched(self, gap: int) -> tuple[int, int]:
+        return self._untouched.estimate(gap), self._untouched.at_most(gap)
 
     def offspring(self) -> set[int]:
         return set()
@@ -62,6 +62,15 @@ class OwnProcess:
         """Nothing: descendants are left alone."""
 
     def stop(self, pid: int, *, now: bool) -> None:
+        """Nothing: descendants are left alone."""
+
+    def freeze(self) -> None:
+        """Nothing: this is a thread of the kernel, and stands still with it."""
+
+    def thaw(self) -> None:
+        """Nothing: see `freeze`."""
+
+    def end(self, pid: int) -> None:
         """Nothing: descendants are left alone."""
 
     def tell(self, line: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _TRIP = 128_000_000  # measured: cells with 128 MiB to spare pass, and the signal is handled before the limit is met
 _EATEN_A_SECOND = 8_000_000_000  # bytes; the most that one thread was seen to touch
-_SHORTEST, _LONGEST, _IDLE = 0.002, 0.05, 0.2  # seconds between two looks
+_SHORTEST, _LONGEST, _IDLE = 0.002, 0.05, 0.25  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)

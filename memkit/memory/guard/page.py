@@ -24,7 +24,7 @@ _FIELDS = (
     "free",  # the watcher's last reading
     "limit",
     "private",
-    "peak",  # the highest `private` since the cell began
+    "peak",  # the highest RSS since the cell began
     "signalled",  # how often the watcher has signalled
     "handled",  # the value of `signalled` that has been dealt with
     "readings",

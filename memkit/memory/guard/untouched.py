@@ -23,17 +23,22 @@ class Untouched:
     def __init__(self, pid: int | None = None, proc: str = "/proc", reserves: Callable[[], int] = lambda: 0) -> None:
         self._path = f"{proc}/{'self' if pid is None else pid}/smaps"
         self._reserves = reserves
-        self._gap = 0
+        self._gap: int | None = None
         self._found = 0
 
     def estimate(self, gap: int) -> int:
         """Bytes; `gap` is `Reading.gap` now. What has been touched since the last walk is seen from it."""
-        if gap - self._gap > _RESCAN:
+        if self._gap is None or gap - self._gap > _RESCAN:
             self._gap, self._found = gap, self.walk()
         elif gap < self._gap:
             self._found = max(0, self._found - (self._gap - gap))
             self._gap = gap
         return max(0, self._found - self._reserves())
+
+    def at_most(self, gap: int) -> int:
+        """The same, with what was mapped since the last walk counted in full: an allocation on its way to be filled."""
+        known = self.estimate(gap)
+        return known + max(0, gap - (self._gap or 0))
 
     def walk(self) -> int:
         """Bytes now, reserves included; takes some milliseconds."""

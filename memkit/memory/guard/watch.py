@@ -16,8 +16,9 @@ from memkit.memory.guard.page import LIFTED, ON, Page
 _REPEAT = 0.1  # seconds between two signals while a cell runs and the last one has been dealt with
 _UNANSWERED = 1.0  # seconds after which a signal is repeated that nobody has dealt with: a long C call
 _IDLE_REPEAT, _IDLE_MOST = 1.0, 60.0  # while no cell runs there is little to be done about it
-_CHILDREN_EVERY = 0.25
+_CHILDREN_EVERY, _CHILDREN_IDLE = 0.25, 1.0
 _WORTH_STOPPING = 48 * 1024 * 1024  # bytes by which a descendant has grown
+_WORTH_DROPPING = 8 * 1024 * 1024
 _GRACE = 0.2  # seconds between SIGTERM and SIGKILL
 
 
@@ -26,7 +27,9 @@ class System(Protocol):
 
     def read(self) -> Reading: ...
 
-    def untouched(self, gap: int) -> int: ...
+    def untouched(self, gap: int) -> tuple[int, int]:
+        """Bytes allocated and not taken yet: those known of, and the most there can be."""
+        ...
 
     def offspring(self) -> set[int]:
         """All descendants but those that are spared."""
@@ -48,6 +51,16 @@ class System(Protocol):
 
     def stop(self, pid: int, *, now: bool) -> None: ...
 
+    def freeze(self) -> None:
+        """Stop the kernel where it stands, also within a C call."""
+        ...
+
+    def thaw(self) -> None: ...
+
+    def end(self, pid: int) -> None:
+        """Kill a descendant and wait until its memory is back."""
+        ...
+
     def tell(self, line: str) -> None:
         """Say something to the kernel."""
         ...
@@ -66,6 +79,7 @@ class Watch:
         self._signalled = float("-inf")
         self._idle_repeat = _IDLE_REPEAT
         self._stopping: tuple[int, float] | None = None
+        self._weighed = float("-inf")
 
     def turn(self) -> float:
         """One look, and what follows from it; seconds until the next."""
@@ -76,25 +90,27 @@ class Watch:
         if page.cell != self._cell:
             self._begin(reading)
         self._publish(reading)
-        untouched = self._system.untouched(reading.gap)
-        self._keep_limit(reading, untouched)
-        room = self._room(reading, untouched)
-        if page.spared >= 0 and (room < 0 or now - self._listed >= _CHILDREN_EVERY):
+        known, most = self._system.untouched(reading.gap)
+        self._keep_limit(reading, most)
+        room = self._room(reading, known)
+        running = page.cell % 2 == 1
+        often = _CHILDREN_EVERY if running else _CHILDREN_IDLE
+        if page.spared >= 0 and (room < 0 or now - self._listed >= often):
             self._look_at_children(now, short=room < 0)
-        if room < 0 and self._stopping is None:
+        if room < 0 and self._stopping is None and not self._let_rescue_go(now, reading):
             self._signal(now)
-        return pause(room, running=page.cell % 2 == 1)
+        return pause(room, running=running)
 
     def _begin(self, reading: Reading) -> None:
         self._cell, self._private_before = self._page.cell, reading.private
-        self._page.peak = reading.private
+        self._page.peak = reading.rss
         self._children_before = {pid: self._system.anonymous_of(pid) for pid in self._system.offspring()}
         self._idle_repeat = _IDLE_REPEAT
 
     def _publish(self, reading: Reading) -> None:
         page = self._page
         page.free, page.limit, page.private = reading.free, reading.limit, reading.private
-        page.peak = max(page.peak, reading.private)
+        page.peak = max(page.peak, reading.rss)
         page.readings += 1
         page.read_at = int(time.time() * 1000)
 
@@ -144,6 +160,27 @@ class Watch:
             self._stopping = None
         elif now - since > _GRACE:
             self._system.stop(pid, now=True)
+
+    def _let_rescue_go(self, now: float, reading: Reading) -> bool:
+        """End the rescue's child where it is what takes the memory: pages that the kernel changes are there twice.
+
+        One C call can change them all, such as the end of a long list. So the kernel stands still meanwhile.
+        """
+        page, pid = self._page, self._page.spared
+        if pid <= 0 or reading.free > (page.trip + page.floor) // 2 or now - self._weighed < _REPEAT:
+            return False
+        self._weighed = now
+        self._system.freeze()
+        try:
+            held = self._system.private_of(pid)
+            if held < max(_WORTH_DROPPING, page.trip // 4):
+                return False
+            self._system.end(pid)
+        finally:
+            self._system.thaw()
+        page.spared = 0
+        self._system.tell(f"dropped {pid} {held}")
+        return True
 
     # -- the kernel ---------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any
 
 from memkit.errors import ReadingError
+from memkit.memory.files import read
 from memkit.memory.guard.datalimit import set_for
 from memkit.memory.guard.gauge import Gauge, Reading
 from memkit.memory.guard.page import Page
@@ -23,6 +25,7 @@ from memkit.memory.guard.untouched import Untouched
 from memkit.memory.guard.watch import Watch
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MOST_FROZEN = 2.0  # seconds; taking a few GiB of page tables apart needs a tenth of one
 _FIRST_TO_GO = b"1000"  # proc_pid_oom_score_adj(5)
 
 
@@ -39,8 +42,8 @@ class Kernel:
         self._gauge.user_limit = self._page.user_limit or None
         return self._gauge.read()
 
-    def untouched(self, gap: int) -> int:
-        return self._untouched.estimate(gap)
+    def untouched(self, gap: int) -> tuple[int, int]:
+        return self._untouched.estimate(gap), self._untouched.at_most(gap)
 
     def offspring(self) -> set[int]:
         return self._gauge.offspring()
@@ -70,6 +73,20 @@ class Kernel:
     def stop(self, pid: int, *, now: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL if now else signal.SIGTERM)
+
+    def freeze(self) -> None:
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._pid, signal.SIGCONT)
+
+    def end(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(pid, signal.SIGKILL)
+            until = time.monotonic() + _MOST_FROZEN
+            # proc_pid_stat(5): a zombie has given its memory back; it is its parent's, which stands still, to bury.
+            while time.monotonic() < until and b") Z" not in read(f"/proc/{pid}/stat"):
+                time.sleep(0.001)
 
     def tell(self, line: str) -> None:
         os.write(1, line.encode() + b"\n")

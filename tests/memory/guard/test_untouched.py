@@ -46,10 +46,9 @@ def test_small_mappings_such_as_thread_stacks_do_not_count() -> None:
 def test_the_page_tables_are_walked_only_when_much_was_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     found, walks = Untouched(), []
     monkeypatch.setattr(found, "walk", lambda: walks.append(1) or 100 * MIB)
-    assert found.estimate(10 * MIB) == 0
-    assert found.estimate(200 * MIB) == 100 * MIB
-    assert found.estimate(230 * MIB) == 100 * MIB
-    assert len(walks) == 1
+    for gap, walked in ((10, 1), (60, 1), (200, 2), (230, 2)):
+        assert found.estimate(gap * MIB) == 100 * MIB
+        assert len(walks) == walked
 
 
 def test_what_has_been_filled_since_is_seen_from_the_gap_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,3 +76,11 @@ def test_the_gap_of_a_real_process_follows_its_mappings() -> None:
     touch(area, 100 * MIB)
     assert Gauge().read().gap - before == pytest.approx(0, abs=8 * MIB)
     area.close()
+
+
+def test_what_was_mapped_since_the_last_walk_may_be_on_its_way_to_be_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Untouched()
+    monkeypatch.setattr(found, "walk", lambda: 100 * MIB)
+    found.estimate(200 * MIB)
+    assert (found.estimate(240 * MIB), found.at_most(240 * MIB)) == (100 * MIB, 140 * MIB)
+    assert found.at_most(150 * MIB) == 50 * MIB

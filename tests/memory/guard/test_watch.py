@@ -23,6 +23,7 @@ class Made:
     private: int = GIB
     data: int = GIB
     promised: int = 0
+    on_its_way: int = 0
     children: dict[int, int] = field(default_factory=dict)
     limits: list[int | None] = field(default_factory=list)
     signals: int = 0
@@ -32,10 +33,10 @@ class Made:
     on_limit: Any = None
 
     def read(self) -> Reading:
-        return Reading(self.free, 4 * GIB, self.private, self.data, self.private)
+        return Reading(self.free, 4 * GIB, self.private, self.data, self.private, rss=self.private)
 
-    def untouched(self, gap: int) -> int:
-        return self.promised
+    def untouched(self, gap: int) -> tuple[int, int]:
+        return self.promised, self.promised + self.on_its_way
 
     def offspring(self) -> set[int]:
         return set(self.children)
@@ -59,6 +60,15 @@ class Made:
 
     def stop(self, pid: int, *, now: bool) -> None:
         self.stops.append((pid, now))
+
+    def freeze(self) -> None:
+        self.stops.append((0, False))
+
+    def thaw(self) -> None:
+        self.stops.append((0, True))
+
+    def end(self, pid: int) -> None:
+        self.stops.append((pid, True))
 
     def tell(self, line: str) -> None:
         self.lines.append(line)
@@ -223,3 +233,36 @@ def test_what_it_read_is_there_for_others(watch: Watch, page: Page, made: Made) 
     page.cell = 3
     watch.turn()
     assert page.peak == GIB
+
+
+def test_the_rescue_is_let_go_of_when_it_holds_what_is_missing_and_the_kernel_stands_still_meanwhile(
+    watch: Watch, page: Page, made: Made
+) -> None:
+    page.spared, made.free = 55, 60 * MIB
+    made.children = {55: 700 * MIB}
+    made.offspring = set  # type: ignore[assignment]
+    watch.turn()
+    assert made.stops == [(0, False), (55, True), (0, True)]
+    assert made.lines == [f"dropped 55 {700 * MIB}"]
+    assert (page.spared, made.signals) == (0, 0)
+
+
+def test_a_rescue_that_shares_all_its_memory_stays_whatever_happens(watch: Watch, page: Page, made: Made) -> None:
+    page.spared, made.free = 55, 20 * MIB
+    made.children = {55: 2 * MIB}
+    made.offspring = set  # type: ignore[assignment]
+    watch.turn()
+    assert made.stops == [(0, False), (0, True)]
+    assert (page.spared, made.signals) == (55, 1)
+
+
+def test_a_rescue_is_not_even_weighed_while_the_signal_has_time(watch: Watch, page: Page, made: Made) -> None:
+    page.spared, made.free = 55, 120 * MIB
+    watch.turn()
+    assert (made.stops, made.signals) == ([], 1)
+
+
+def test_what_may_be_on_its_way_is_held_back_by_the_limit_and_raises_no_alarm(watch: Watch, made: Made) -> None:
+    made.free, made.on_its_way = 150 * MIB, 60 * MIB
+    watch.turn()
+    assert (made.limits, made.signals) == ([GIB + 42 * MIB], 0)

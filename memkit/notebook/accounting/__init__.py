@@ -1,0 +1,1 @@
+"""What cells take: measured around each, told by `%%memkit`, `%memkit cells` and a badge, kept in the notebook file."""
