@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # glibc's malloc.h. Unset, the mmap threshold grows up to 32 MiB with the first large free, and later large blocks
 # stay in the heap after they are freed.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _THRESHOLD = 256 * KIB
 
 
@@ -52,7 +52,11 @@ def tune() -> bool:
     mallopt = allocator().mallopt
     if mallopt is None:
         return False
-    return all([mallopt(_M_MMAP_THRESHOLD, _THRESHOLD), mallopt(_M_TRIM_THRESHOLD, _THRESHOLD)])
+    # One arena: those of threads keep what is freed, and grow when the main one may not. Small blocks have a cache for
+    # each thread anyhow, large ones pages of their own.
+    wishes = {_M_MMAP_THRESHOLD: _THRESHOLD, _M_TRIM_THRESHOLD: _THRESHOLD, _M_ARENA_MAX: 1}
+    done = [mallopt(parameter, value) for parameter, value in wishes.items()]
+    return all(done)
 
 
 def trim() -> bool:

@@ -187,8 +187,12 @@ def _spread(value: Any) -> int:
 
 
 def _inside(value: Any) -> int:
-    """How long the collections are that an object refers to: its attributes, whether in a `__dict__` or not."""
-    return sum([_spread(child) for child in gc.get_referents(value) if id(type(child)) in _SPREADING])
+    """How long the collections are that an object refers to: its attributes, in a `__dict__` or, since 3.11, not."""
+    held = gc.get_referents(value)
+    for child in held[:_FEW]:
+        if type(child) is dict and len(child) <= _FEW:
+            held += child.values()
+    return sum([_spread(child) for child in held if id(type(child)) in _SPREADING])
 
 
 def _frame_size(frame: Any) -> object:

@@ -16,11 +16,14 @@ from memkit.wiring import Session
 
 if TYPE_CHECKING:
     from memkit.memory.guard.libraries import Libraries
+    from memkit.memory.guard.starts import Starts
     from memkit.notebook.refusal import Refusal
 
 # The rescue's copy leaves only if it holds this much alone; saving takes a second or two, for which the cell waits.
 _WORTH_SAVING = 32 * MIB
 _PATIENCE = 10.0
+# What the last cell has deleted is in the old picture until that has ended: a tenth of a second for a GiB.
+_TO_DIE = 1.0
 
 
 class Guarding:
@@ -36,6 +39,7 @@ class Guarding:
         )
         self._refusal: Refusal | None = None
         self._libraries: Libraries | None = None
+        self._starts: Starts | None = None
 
     def install(self) -> None:
         self._session.guard = self.guard
@@ -51,6 +55,7 @@ class Guarding:
         self._cells.sampled_peak = None
         self._rescue.tell = lambda pid: None
         self.guard.close()
+        self._switched(False)
         if self._refusal is not None:
             self._refusal.uninstall()
         self._session.guard = None
@@ -62,6 +67,8 @@ class Guarding:
             self._prepare()
             if self._refusal is not None:
                 self._refusal.begin()
+            if self.guard.page.free < self.guard.page.limit // 4:  # as the watcher last saw it
+                self._rescue.settle(_TO_DIE)
             self.guard.begin_cell()
         elif what == "end":
             self.guard.end_cell()
@@ -69,18 +76,27 @@ class Guarding:
     def _prepare(self) -> None:
         if self._refusal is None:
             from memkit.memory.guard.libraries import Libraries
+            from memkit.memory.guard.starts import Starts
             from memkit.notebook.refusal import Refusal
 
             self._refusal = Refusal(self._shell, self._session, self.guard, self._slot)
             self._refusal.install()
             self._libraries = Libraries()
+            self._starts = Starts(self.guard.handler.end_cell_for, self._is_new, self.guard.free)
             self._switched(self.guard.on)
 
     def _switched(self, on: bool) -> None:
-        if self._libraries is not None and on:
+        if self._libraries is None or self._starts is None:
+            return
+        if on:
             self._libraries.install(self.guard)
-        elif self._libraries is not None:
+            self._starts.install()
+        else:
+            self._starts.uninstall()
             self._libraries.uninstall()
+
+    def _is_new(self, thread: int | None) -> bool:
+        return thread not in self.guard.threads_before
 
     def _sampled_peak(self) -> int | None:
         """Where the system keeps no exact peak: the highest that the watcher has seen since the cell began."""

@@ -227,6 +227,11 @@ class Rescue:
             return False
         return True
 
+    def settle(self, timeout: float) -> None:
+        """Wait until the memory of the picture before this one is back."""
+        if self._rescuer is not None:
+            self._rescuer.reap(timeout)
+
     def private_bytes(self) -> int:
         """Bytes that the child holds alone: what `save_now` or `drop` would give back."""
         return self._rescuer.private_bytes() if self._rescuer is not None else 0

@@ -12,6 +12,7 @@ def _setting(help: str) -> traitlets.Any:
     """Text or a number; what it may be is checked where all settings are."""
     return traitlets.Any("", help=help).tag(config=True)
 
+
 # Traits of the guard section, by the key each sets there; all others are keys of the monitor section.
 _GUARD = {"guard": "enabled", "rescue": "rescue", "badge": "badge"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -92,9 +93,11 @@ def test_a_slot_that_another_has_taken_since_stays_with_it(shell, slot):
     assert shell.custom_exceptions == (KeyError,)
 
 
-@pytest.mark.parametrize("source", ["a b", "  x = 1\n y = 2", "x = '\0'", "def f():\nreturn 1"])
+@pytest.mark.parametrize("source", ["a b", "  x = 1\n y = 2", "def f():\nreturn 1", "x = '\0'"])
 def test_what_compiling_raises_is_shown_as_without_the_slot(source, shell, slot, capsys):
     """IPython asks the slot there too, but only for types that somebody registered."""
+    if "\0" in source and sys.version_info < (3, 11):
+        pytest.skip("IPython 8 fails at it")
     plain = run(shell, source, capsys)
     slot.add((ValueError, SyntaxError, MemoryError), lambda kind, error, tb, offset: error)
     slot.install()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
+import weakref
 from typing import Any
 
 import pytest
@@ -89,6 +91,20 @@ def test_another_name_for_what_was_there_is_nothing_new(variables):
     growth = Growth.begin(variables)
     variables["alias"] = variables["old"]
     assert growth.biggest() == ()
+
+
+def test_a_new_value_in_the_place_of_a_deleted_one_is_new(variables):
+    """Python gives the address of what has died to what is made next."""
+    variables["first"] = [0] * 9
+    growth, place = Growth.begin(variables), id(variables["first"])
+    tried: list[list[int]] = []
+    del variables["first"]
+    while not tried or (id(tried[-1]) != place and len(tried) < 1000):
+        tried.append([1, 1, 1])
+    if id(tried[-1]) != place:
+        pytest.skip("the address was not given again")
+    variables["second"] = tried[-1]
+    assert names(growth) == ["second"]
 
 
 def test_two_names_of_one_new_value_are_one(variables):
@@ -202,14 +218,22 @@ def test_what_functions_of_the_notebook_hold_is_named_with_the_function(variable
 
 
 def test_looking_at_a_function_keeps_nothing_of_it_alive(variables):
-    exec(SOURCE, variables)
+    """Before Python 3.13 a frame keeps the dict of its variables that was read from it, even once it is cleared."""
+    variables |= {"weakref": weakref, "Probe": type("Probe", (), {}), "watch": []}
+    exec("def hold():\n    probe = Probe()\n    watch.append(weakref.ref(probe))\n    raise MemoryError", variables)
     growth = Growth.begin(variables)
-    trace = _failed(variables, "outer()")
+    trace = _failed(variables, "hold()")
+    assert [one.name for one in growth.biggest(frames=frames(trail(trace)))] == ["watch", "probe"]
+    traceback.clear_frames(trace)
+    assert variables["watch"][0]() is None
+
+
+def test_what_the_code_has_of_its_own_variables_stays_with_it(variables):
+    exec("def hold():\n    x = bytearray(99)\n    global mine\n    mine = locals()\n    raise MemoryError", variables)
+    growth = Growth.begin(variables)
+    trace = _failed(variables, "hold()")
     growth.biggest(frames=frames(trail(trace)))
-    kept = trace.tb_next.tb_next.tb_frame
-    before = sys.getrefcount(trace.tb_next.tb_next.tb_next.tb_frame.f_locals["rows"])
-    assert before <= 4
-    kept.clear()
+    assert variables["mine"] == {"x": bytearray(99)}
 
 
 def test_functions_of_libraries_are_not_looked_into(variables):

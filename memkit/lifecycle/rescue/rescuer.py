@@ -215,10 +215,10 @@ class Rescuer:
             adoption.detach()
         self.adoptions.clear()
 
-    def reap(self) -> None:
-        """Take in the end of the child before this one, which takes a moment to die."""
+    def reap(self, timeout: float = 0.0) -> None:
+        """Take in the end of the child before this one, whose memory is back only then; waits at most so long."""
         with self._lock:
-            self._keeping.reap()
+            self._keeping.reap(timeout)
 
     # -- knowing -----------------------------------------------------------------------------------------------------
 

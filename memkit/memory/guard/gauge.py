@@ -24,7 +24,11 @@ _SWAP_SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Bytes: what can still be had, of which limit; what the process holds alone, has mapped as data, has in swap."""
+    """Bytes: what can still be had, of which limit; what the process holds alone, has mapped as data, has in swap; RSS;
+    what all processes have in memory files (`shared`).
+
+    `promised` are bytes allocated and not yet taken, as far as `Untouched` knows; `perhaps` more are on their way.
+    """
 
     free: int
     limit: int
@@ -33,6 +37,9 @@ class Reading:
     anonymous: int = 0
     swapped: int = 0
     rss: int = 0
+    shared: int = 0
+    promised: int = 0
+    perhaps: int = 0
 
     @property
     def gap(self) -> int:
@@ -57,13 +64,15 @@ class Gauge:
             own = kilobytes(
                 read(f"{self._proc}/{self._name}/status"), "VmData", "RssAnon", "RssShmem", "VmSwap", "VmRSS"
             )
-            machine = kilobytes(read(f"{self._proc}/meminfo"), "MemTotal", "MemAvailable", "SwapFree")
+            machine = kilobytes(read(f"{self._proc}/meminfo"), "MemTotal", "MemAvailable", "SwapFree", "Shmem")
             private = own["RssAnon"] + own.get("RssShmem", 0)
             room = effective([_machine(machine), *self._source.groups(machine["MemTotal"]), *self._chosen(private)])
         except (OSError, KeyError, ValueError) as error:
             raise ReadingError(f"the memory of this process and its limits cannot be read: {error!r}") from error
         swapped, data = own.get("VmSwap", 0), own.get("VmData", 0)
-        return Reading(room.available, room.limit, private, data, own["RssAnon"], swapped, own["VmRSS"])
+        return Reading(
+            room.available, room.limit, private, data, own["RssAnon"], swapped, own["VmRSS"], machine.get("Shmem", 0)
+        )
 
     @property
     def _name(self) -> str:

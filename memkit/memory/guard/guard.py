@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,10 @@ class Guard:
         self.on_switch: list[Callable[[bool], object]] = []  # told when it has been switched on, or is about to be off
         self._depth = 0
         self._lifts = 0
+        self._lifting = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            itself = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _in_child(itself))
 
     # -- on and off -------------------------------------------------------------------------------------------------
 
@@ -186,13 +191,13 @@ class Guard:
 
     def _set_limit(self, reading: Reading) -> None:
         page = self.page
-        soft = soft_limit(reading.data, reading.free, page.floor, self._untouched.at_most(reading.gap))
+        soft = soft_limit(reading, page.floor)
         self.limit.set(min(soft, page.data_ceiling) if page.data_ceiling else soft)
 
     def read(self) -> Reading:
         """What can be had now; raises ReadingError."""
         self._gauge.user_limit = self._user_limit()
-        return self._gauge.read()
+        return self._untouched.follow(self._gauge.read(), self._gauge.read)
 
     # -- exceptions to the rule ---------------------------------------------------------------------------------------
 
@@ -233,15 +238,17 @@ class Guard:
             self.page.reserves += max(0, self._untouched.walk() - before)
 
     def _lift(self) -> None:
-        self._lifts += 1
-        self.page.mode = LIFTED  # before the limit: see Watch._keep_limit
-        self.limit.lift()
+        with self._lifting:
+            self._lifts += 1
+            self.page.mode = LIFTED  # before the limit: see Watch._keep_limit
+            self.limit.lift()
 
     def _lower(self) -> None:
-        self._lifts = max(0, self._lifts - 1)
-        if self._lifts == 0 and self.on:
-            self.page.mode = ON
-            self._set_limit(self.read())
+        with self._lifting:
+            self._lifts = max(0, self._lifts - 1)
+            if self._lifts == 0 and self.on:
+                self.page.mode = ON
+                self._set_limit(self.read())
 
     def lift(self) -> contextlib.ExitStack:
         """Guard nothing until the cell ends; or, used in a `with`, inside it. The rescue stays."""
@@ -275,12 +282,11 @@ class Guard:
     # -- for those who ask ------------------------------------------------------------------------------------------
 
     def free(self) -> int:
-        """Bytes that can be had before an allocation fails."""
-        return max(0, self.read().free - self.page.floor)
-
-    def promised(self, reading: Reading) -> int:
-        """Bytes of what is free that are allocated already and only not yet touched."""
-        return self._untouched.estimate(reading.gap)
+        """Bytes that can be had before an allocation fails; without end while nothing is guarded."""
+        if self._lifts or not self.on:
+            return sys.maxsize
+        reading = self.read()
+        return max(0, reading.free - reading.promised - self.page.floor)
 
     def make_room(self, needed: int) -> int:
         """Free what policies allow until `needed` bytes can be had; answers how many can."""
@@ -304,13 +310,20 @@ class Guard:
             return None
         budget = self.budgets[-1] if self.budgets and self._budget_binds(reading) else None
         grown = reading.private - self.before.private
-        return Refused(reading.free, reading.limit, grown, self.promised(reading), budget, reason)
+        return Refused(reading.free, reading.limit, grown, reading.promised, budget, reason)
 
     def _budget_binds(self, reading: Reading) -> bool:
         """Whether the budget, and not what is free, is what ends the cell."""
         page = self.page
-        soft = soft_limit(reading.data, reading.free, page.floor, self.promised(reading))
+        soft = soft_limit(reading, page.floor)
         return reading.private > page.private_ceiling or page.data_ceiling <= soft
+
+
+def _in_child(guard: weakref.ref[Guard]) -> None:
+    """A forked child is watched from outside. In it an allocation that fails would be an error that nobody shows."""
+    found = guard()
+    if found is not None and found.companion is not None:
+        found.limit.lift()
 
 
 def _lower_of(before: int, new: int) -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PATIENCE = 15.0  # seconds for spilling what policies allow, while the cell waits
 _INNOCENT = 16 * 1024 * 1024  # a cell that has grown by less is not ended for what others take
 _OWN = "memkit."
+_SWALLOWS = "memkit.memory.gc_clock"  # Python ignores what a callback of the garbage collector raises
 # Its default is to be ignored: one that comes too late, to a process that ends or to a child, does no harm. Windows has
 # neither it nor anything like it; there SIGBREAK is only ever raised from inside.
 NUMBER = int(getattr(signal, "SIGURG", 0) or signal.SIGBREAK)  # type: ignore[attr-defined]
@@ -38,7 +40,7 @@ class Handler:
         self._strikes = Strikes()
         self._busy = False
         self._previous: Any = None
-        self.stopped: tuple[int, int] | None = None  # a descendant that was stopped in this cell, and its bytes
+        self._why = ""  # what ended the cell besides the lack of memory
         self.calls = self.relieved = self.refused = 0
 
     def install(self) -> None:
@@ -62,14 +64,19 @@ class Handler:
     def begin(self) -> None:
         """A cell begins or ends."""
         self._strikes = Strikes()
-        self.stopped = None
+        self._why = ""
 
     def heard(self, line: str) -> None:
         """In the guard's thread: the watcher has stopped a descendant; whoever waits for its result must know."""
         word, *numbers = line.split()
         if word == "stopped" and len(numbers) == 2:
-            self.stopped = int(numbers[0]), int(numbers[1])
-            os.kill(os.getpid(), self.number)
+            pid, size = map(int, numbers)
+            self.end_cell_for(f"process {pid}, which it had started, took {format_bytes(size)} and was stopped.")
+
+    def end_cell_for(self, why: str) -> None:
+        """Have the main thread end the running cell, whose work cannot be finished any more; from any thread."""
+        self._why = why
+        os.kill(os.getpid(), self.number)
 
     # -- the signal ---------------------------------------------------------------------------------------------------
 
@@ -80,7 +87,7 @@ class Handler:
         self._busy = True
         self.calls += 1
         try:
-            with guard.at_work():
+            with guard.at_work() if threads.running() <= guard.threads_before else nullcontext():
                 error = self._judge(frame)
         except ReadingError:
             error = None
@@ -93,9 +100,10 @@ class Handler:
 
     def _judge(self, frame: FrameType | None) -> BaseException | None:
         """The error to raise, if any."""
-        if self.stopped is not None:
-            (pid, size), self.stopped = self.stopped, None
-            why = f"process {pid}, which it had started, took {format_bytes(size)} and was stopped."
+        if frame is not None and frame.f_globals.get("__name__") == _SWALLOWS:
+            return None  # the next signal will be elsewhere
+        if self._why:
+            why, self._why = self._why, ""
             return self._error(frame, why)
         if self._strikes.unwinding(time.monotonic()) or not self._short(self._guard.read()):
             return None
@@ -110,7 +118,7 @@ class Handler:
         return self._error(frame, "")
 
     def _short(self, reading: Reading) -> bool:
-        left = reading.free - self._guard.promised(reading)
+        left = reading.free - reading.promised
         return left < self._guard.page.trip or self._over_budget(reading)
 
     def _over_budget(self, reading: Reading) -> bool:
@@ -119,7 +127,9 @@ class Handler:
 
     def _has_grown(self, reading: Reading) -> bool:
         before = self._guard.before
-        grown = max(reading.private - before.private, reading.data - before.data)
+        # What is written to /dev/shm or a memfd belongs to no process.
+        files = min(reading.shared - before.shared, before.free - reading.free)
+        grown = max(reading.private - before.private, reading.data - before.data, files)
         return grown >= min(_INNOCENT, self._guard.page.trip // 2) or self._over_budget(reading)
 
     def _relieve(self, reading: Reading) -> Reading:

@@ -91,9 +91,6 @@ class ImportGate:
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            if module.__name__ != spec.name:  # a loader for several modules, as that of a zip file
-                execute(module)
-                return
             if vars(loader).get("exec_module") is exec_module:
                 del loader.exec_module
             self._load(module, execute, reloading=reloading)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from memkit.memory.guard import copyonwrite
+from memkit.memory.guard import copyonwrite, stepwise
 from memkit.memory.guard.gate import Gate, Post, let_in
 from memkit.memory.guard.imports import WEIGHTS, ImportGate
 from memkit.memory.guard.mappings import ADAPTED, Mappings
@@ -36,6 +36,7 @@ class Libraries:
             "numpy": self._adapt_numpy,
             "scipy.linalg": self._warm_up_scipy,
             "pandas": self._adapt_pandas,
+            "pandas.io.parsers.c_parser_wrapper": self._adapt_reader,
             "torch": self._adapt_torch,
         }
         self._mappings = Mappings()
@@ -86,6 +87,9 @@ class Libraries:
             if pandas.get_option(_THREADS) is None:
                 pandas.set_option(_THREADS, 1)
                 self._pandas = pandas
+
+    def _adapt_reader(self, wrapper: Any) -> None:
+        self._patches.append(stepwise.adapt(wrapper.CParserWrapper))
 
     def _adapt_torch(self, torch: Any) -> None:
         """`torch.load(mmap=True)` and safetensors map privately through these; measured: all of it counts as data."""

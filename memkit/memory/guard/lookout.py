@@ -29,11 +29,10 @@ class OwnProcess:
 
     def __init__(self, gauge: Gauge | PortableGauge, untouched: Untouched, limit: DataLimit, number: int) -> None:
         self._limit, self._number = limit, number
-        self.read: Callable[[], Reading] = gauge.read
-        self._untouched = untouched
+        self._gauge, self._untouched = gauge, untouched
 
-    def untouched(self, gap: int) -> tuple[int, int]:
-        return self._untouched.estimate(gap), self._untouched.at_most(gap)
+    def read(self) -> Reading:
+        return self._untouched.follow(self._gauge.read(), self._gauge.read)
 
     def offspring(self) -> set[int]:
         return set()

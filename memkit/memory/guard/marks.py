@@ -8,6 +8,10 @@ with what is free when a cell begins: after an incident `del big` and small cell
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memkit.memory.guard.gauge import Reading
 
 _TRIP = 128_000_000  # measured: cells with 128 MiB to spare pass, and the signal is handled before the limit is met
 _EATEN_A_SECOND = 8_000_000_000  # bytes; the most that one thread was seen to touch
@@ -24,16 +28,13 @@ class Marks:
 
 def marks(free: int) -> Marks:
     """The marks for a cell that begins with this many bytes free."""
-    trip = min(_TRIP, max(0, free) // 2)
+    trip = min(_TRIP, max(0, free) // 3)
     return Marks(trip, trip * 3 // 8)
 
 
-def soft_limit(data: int, free: int, floor: int, untouched: int) -> int:
-    """RLIMIT_DATA for a process whose data segments are `data` bytes: as many more as may really be taken.
-
-    `untouched` bytes are mapped and will be taken without any further allocation.
-    """
-    return data + max(0, free - floor - untouched)
+def soft_limit(reading: Reading, floor: int) -> int:
+    """RLIMIT_DATA for a process: what it has mapped as data, and as much more as can really be taken."""
+    return reading.data + max(0, reading.free - floor - reading.promised - reading.perhaps)
 
 
 def pause(room: int, *, running: bool) -> float:

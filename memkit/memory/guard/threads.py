@@ -10,6 +10,8 @@ from types import FrameType
 
 from memkit.memory.guard import stack
 
+_KERNELS = frozenset({"IPython", "ipykernel", "zmq"})
+
 
 def running() -> frozenset[int]:
     """The identifiers of all Python threads."""
@@ -30,4 +32,9 @@ def end(before: frozenset[int], error: type[BaseException], only: Callable[[Fram
 
 
 def _ours() -> set[int | None]:
-    return {thread.ident for thread in threading.enumerate() if thread.name.startswith("memkit")}
+    """memkit's own threads and the kernel's: without them nothing would be saved, shown or heard any more."""
+    return {
+        thread.ident
+        for thread in threading.enumerate()
+        if thread.name.startswith("memkit") or type(thread).__module__.partition(".")[0] in _KERNELS
+    }

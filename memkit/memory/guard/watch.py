@@ -27,10 +27,6 @@ class System(Protocol):
 
     def read(self) -> Reading: ...
 
-    def untouched(self, gap: int) -> tuple[int, int]:
-        """Bytes allocated and not taken yet: those known of, and the most there can be."""
-        ...
-
     def offspring(self) -> set[int]:
         """All descendants but those that are spared."""
         ...
@@ -90,9 +86,8 @@ class Watch:
         if page.cell != self._cell:
             self._begin(reading)
         self._publish(reading)
-        known, most = self._system.untouched(reading.gap)
-        self._keep_limit(reading, most)
-        room = self._room(reading, known)
+        self._keep_limit(reading)
+        room = self._room(reading)
         running = page.cell % 2 == 1
         often = _CHILDREN_EVERY if running else _CHILDREN_IDLE
         if page.spared >= 0 and (room < 0 or now - self._listed >= often):
@@ -114,16 +109,16 @@ class Watch:
         page.readings += 1
         page.read_at = int(time.time() * 1000)
 
-    def _keep_limit(self, reading: Reading, untouched: int) -> None:
+    def _keep_limit(self, reading: Reading) -> None:
         page = self._page
-        soft = soft_limit(reading.data, reading.free, page.floor, untouched)
+        soft = soft_limit(reading, page.floor)
         self._system.set_limit(min(soft, page.data_ceiling) if page.data_ceiling else soft)
         if page.mode != ON:  # lifted in between: the kernel writes the mode first, so one of us two sees the other
             self._system.set_limit(None)
 
-    def _room(self, reading: Reading, untouched: int) -> int:
+    def _room(self, reading: Reading) -> int:
         page = self._page
-        room = reading.free - untouched - page.trip
+        room = reading.free - reading.promised - page.trip
         return min(room, page.private_ceiling - reading.private) if page.private_ceiling else room
 
     # -- descendants ------------------------------------------------------------------------------------------------

@@ -40,10 +40,7 @@ class Kernel:
 
     def read(self) -> Reading:
         self._gauge.user_limit = self._page.user_limit or None
-        return self._gauge.read()
-
-    def untouched(self, gap: int) -> tuple[int, int]:
-        return self._untouched.estimate(gap), self._untouched.at_most(gap)
+        return self._untouched.follow(self._gauge.read(), self._gauge.read)
 
     def offspring(self) -> set[int]:
         return self._gauge.offspring()

@@ -69,7 +69,7 @@ def test_free_swap_counts_up_to_a_quarter_of_the_memory() -> None:
 def test_without_proc_the_machine_and_the_users_limit_are_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     gauge = PortableGauge()
     machine = SimpleNamespace(total=8 * GIB, available=3 * GIB)
-    process = SimpleNamespace(private=GIB)
+    process = SimpleNamespace(private=GIB, rss=GIB)
     monkeypatch.setattr(gauge, "_source", SimpleNamespace(process=lambda: process, machine=lambda: machine))
     assert gauge.read().free == 3 * GIB
     gauge.user_limit = GIB + 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memkit.memory.guard.gauge import Reading
 from memkit.memory.guard.marks import Marks, marks, pause, soft_limit
 from memkit.units import GIB, MIB
 
@@ -16,25 +17,26 @@ def test_with_plenty_free_the_signal_comes_80_mb_before_the_limit() -> None:
 
 
 @given(sizes)
-def test_the_marks_leave_half_of_what_is_free_to_the_cell(free: int) -> None:
+def test_the_marks_leave_two_thirds_of_what_is_free_to_the_cell(free: int) -> None:
     found = marks(free)
-    assert 0 <= found.floor <= found.trip <= free // 2
+    assert 0 <= found.floor <= found.trip <= free // 3
 
 
 def test_a_cell_with_128_mib_to_spare_is_not_signalled() -> None:
     assert marks(8 * GIB).trip < 128 * MIB
 
 
-@given(sizes, sizes, sizes, sizes)
+@given(sizes, sizes, sizes, sizes, sizes)
 def test_the_limit_never_takes_back_what_is_allocated_and_never_gives_more_than_is_free(
-    data: int, free: int, floor: int, untouched: int
+    data: int, free: int, floor: int, promised: int, perhaps: int
 ) -> None:
-    limit = soft_limit(data, free, floor, untouched)
+    limit = soft_limit(Reading(free, 64 * GIB, 0, data, promised=promised, perhaps=perhaps), floor)
     assert data <= limit <= data + free
 
 
-def test_untouched_memory_is_promised_already() -> None:
-    assert soft_limit(data=GIB, free=GIB, floor=0, untouched=GIB // 2) == GIB + GIB // 2
+def test_what_is_promised_or_perhaps_on_its_way_is_taken_already() -> None:
+    reading = Reading(GIB, 4 * GIB, GIB, data=GIB, promised=GIB // 4, perhaps=GIB // 4)
+    assert soft_limit(reading, floor=0) == GIB + GIB // 2
 
 
 @given(st.integers(-GIB, 64 * GIB))

@@ -33,7 +33,7 @@ PROVOKED: dict[str, tuple[str, float, str, str, int | None]] = {
     ),
     "pandas read_csv": (
         "pandas", 30,
-        "import io, pandas; pandas.options.mode.max_threads = 1\n"
+        "import io, pandas; hasattr(pandas.options.mode, 'max_threads') and pandas.set_option('mode.max_threads', 1)\n"
         "b = io.StringIO('a,b\\n' + '1.5,hello\\n' * 2000000)", "pandas.read_csv(b)", None,
     ),
     "pandas merge": (

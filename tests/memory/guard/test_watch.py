@@ -33,10 +33,8 @@ class Made:
     on_limit: Any = None
 
     def read(self) -> Reading:
-        return Reading(self.free, 4 * GIB, self.private, self.data, self.private, rss=self.private)
-
-    def untouched(self, gap: int) -> tuple[int, int]:
-        return self.promised, self.promised + self.on_its_way
+        known = {"promised": self.promised, "perhaps": self.on_its_way}
+        return Reading(self.free, 4 * GIB, self.private, self.data, self.private, rss=self.private, **known)
 
     def offspring(self) -> set[int]:
         return set(self.children)
