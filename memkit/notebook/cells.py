@@ -63,6 +63,7 @@ class Cells:
         self.number = 0
         self.listeners: list[Callable[[str, Any], object]] = []
         self.badge: Badge | None = None
+        self.first_at_end: Callable[[], object] = lambda: None  # before anything else is done about a cell's end
         self._events = {
             "pre_execute": self._pre_execute,
             "pre_run_cell": self._pre_run_cell,
@@ -184,6 +185,7 @@ class Cells:
         scope.started, scope.began = time.time(), time.perf_counter()
 
     def _post_execute(self) -> None:
+        self.first_at_end()
         ended = time.perf_counter()
         began = time.thread_time()
         self._local.finished = None

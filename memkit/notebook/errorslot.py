@@ -23,6 +23,7 @@ class ErrorSlot:
         self._handlers: list[tuple[tuple[type[BaseException], ...], Handler]] = []
         self._before: tuple[Any, Any] | None = None
         self._ours: Any = None
+        self.first: Callable[[], object] = lambda: None  # before anything else is done about an error
 
     def add(self, types: tuple[type[BaseException], ...], handler: Handler) -> None:
         """Give errors of some types to a handler, now and after later installs."""
@@ -56,6 +57,7 @@ class ErrorSlot:
 
     def _handle(self, shell: Any, kind: type, error: BaseException, traceback: Any, tb_offset: Any = None) -> None:
         """IPython leaves it to the handler to show the error."""
+        self.first()
         for types, handler in tuple(self._handlers):
             if isinstance(error, types):
                 left = handled(handler, error, traceback, tb_offset)

@@ -11,7 +11,7 @@ from memkit.memory.guard.guard import Guard
 from memkit.notebook.cells import Cells
 from memkit.notebook.errorslot import ErrorSlot
 from memkit.notebook.rescued import Rescue
-from memkit.units import MIB
+from memkit.units import MIB, format_bytes
 from memkit.wiring import Session
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # The rescue's copy leaves only if it holds this much alone; saving takes a second or two, for which the cell waits.
 _WORTH_SAVING = 32 * MIB
 _PATIENCE = 10.0
+# The watcher has to see in time that a picture takes too much; pages are copied at up to 4 GB/s.
+_FOR_A_PICTURE = 128 * MIB
 # What the last cell has deleted is in the old picture until that has ended: a tenth of a second for a GiB.
 _TO_DIE = 1.0
 
@@ -44,16 +46,18 @@ class Guarding:
     def install(self) -> None:
         self._session.guard = self.guard
         self._cells.listeners.append(self._on_cell)
+        self._cells.first_at_end = self._slot.first = self.guard.relax
         self._cells.sampled_peak = self._sampled_peak
-        self._rescue.tell = self._spare
+        self._rescue.tell, self._rescue.hinders = self._spare, self._too_little_for_a_picture
         self.guard.on_switch.append(self._switched)
         if self._session.settings.guard.enabled:
             self.guard.start()
 
     def uninstall(self) -> None:
         self._cells.listeners.remove(self._on_cell)
+        self._cells.first_at_end = self._slot.first = _nothing
         self._cells.sampled_peak = None
-        self._rescue.tell = lambda pid: None
+        self._rescue.tell, self._rescue.hinders = lambda pid: None, lambda: ""
         self.guard.close()
         self._switched(False)
         if self._refusal is not None:
@@ -124,5 +128,15 @@ class Guarding:
         if not saved:  # the cell needs the memory more than the kernel needs the picture
             self._rescue.drop()
 
+    def _too_little_for_a_picture(self) -> str:
+        """One C call, such as a run of the garbage collector, may change every page, and then each is there twice."""
+        if not self.guard.on or self.guard.free() >= _FOR_A_PICTURE:
+            return ""
+        return f"less than {format_bytes(_FOR_A_PICTURE)} are left: too little for a picture"
+
     def _spare(self, pid: int) -> None:
         self.guard.page.spared = pid
+
+
+def _nothing() -> None:
+    """What is done first where there is no guard."""

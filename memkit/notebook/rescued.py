@@ -35,7 +35,8 @@ _MARK = "__memkit_rescue__"  # among IPython's hidden names, which only a reset 
 class Rescue:
     """Installs itself into one shell. Whatever goes wrong in it costs the rescue, never a cell.
 
-    `tell(pid)` hears of the child: -1 while it is being forked, 0 when there is none.
+    `tell(pid)` hears of the child: -1 while it is being forked, 0 when there is none. `hinders()` may say what is in
+    the way of a picture now.
     """
 
     def __init__(self, shell: Any, session: Any, cells: Cells) -> None:
@@ -47,6 +48,7 @@ class Rescue:
         self._off = "" if self._application is not None else "this is no Jupyter kernel"
         self._asked = False  # for although the settings say no
         self.tell: Callable[[int], object] = lambda pid: None
+        self.hinders: Callable[[], str] = lambda: ""
         self._shutdown: Any = None
         self._journal_lock = threading.Lock()  # cells write from one thread, readings come from another
 
@@ -64,7 +66,7 @@ class Rescue:
         if kernel is not None:
             self._shutdown = kernel.do_shutdown
             kernel.do_shutdown = self._do_shutdown
-        atexit.register(self.close)
+        atexit.register(self._at_exit)
         self._take_when_idle()
 
     def uninstall(self) -> None:
@@ -72,7 +74,7 @@ class Rescue:
         self.close("memkit was unloaded")
         if self._rescuer is not None:
             self._rescuer.detach()
-        atexit.unregister(self.close)
+        atexit.unregister(self._at_exit)
         self._unsubscribe()
         self._cells.listeners.remove(self._on_cell)
         self._shell.user_ns_hidden.pop(_MARK, None)
@@ -85,6 +87,11 @@ class Rescue:
         """An end or a restart that was asked for is no death. Comes in the thread of the control channel."""
         self.close("the kernel was asked to end")
         return self._shutdown(restart)
+
+    def _at_exit(self) -> None:
+        """`exit` was typed; or the kernel's own loop has failed, which nobody asked for: that is a death."""
+        if getattr(self._shell, "exit_now", False) or self._off:
+            self.close()
 
     def close(self, why: str = "the kernel is ending") -> None:
         """Take no more pictures, and let go of the last; a no-op in a forked child."""
@@ -105,6 +112,7 @@ class Rescue:
                 settings = dataclasses.replace(settings, guard=dataclasses.replace(settings.guard, rescue=True))
             self._rescuer = Rescuer(Kernel(settings, self._keys(), self._source, lambda: session._store))
             self._rescuer.tell = lambda pid: self.tell(pid)
+            self._rescuer.hinders = lambda: self.hinders()
             if self._off:
                 self._rescuer.close(self._off)
             self._rescuer.tidy_up()

@@ -53,12 +53,13 @@ class Rescuer:
     """Takes pictures and gives account of them.
 
     `take` and `save_now` are for the main thread; `drop` and `close` may be called from any. `tell(pid)` hears of the
-    child: -1 while it is being forked, 0 when there is none.
+    child: -1 while it is being forked, 0 when there is none. `hinders()` may say what is in the way of a picture now.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.tell: Callable[[int], object] = lambda pid: None
+        self.hinders: Callable[[], str] = lambda: ""
         self.journal = Journal()
         self.adoptions: list[Adoption] = []
         self.reason = obstacles.lasting(kernel.settings, kernel.keys)
@@ -85,7 +86,7 @@ class Rescuer:
             if not force and self.due_in() > 0:
                 self.skipped += 1
                 return False
-            self._passing = obstacles.passing()
+            self._passing = obstacles.passing() or self.hinders()
             if self._passing:
                 self._let_go()
                 return False

@@ -18,7 +18,7 @@ from memkit.memory import heap
 from memkit.memory.guard import threads
 from memkit.memory.guard.datalimit import DataLimit
 from memkit.memory.guard.gauge import Gauge, PortableGauge, Reading
-from memkit.memory.guard.marks import marks, soft_limit
+from memkit.memory.guard.marks import idle, marks, soft_limit
 from memkit.memory.guard.page import LIFTED, OFF, ON, Page
 from memkit.memory.guard.untouched import Untouched
 
@@ -170,7 +170,7 @@ class Guard:
         self.handler.begin()
         if running:
             self.threads_before = threads.running()
-        found = marks(reading.free)
+        found = (marks if running else idle)(reading.free)
         page.trip, page.floor = found.trip, found.floor
         page.user_limit = self._user_limit() or 0
         page.cell += 2 - page.cell % 2 - (1 if running else 0)
@@ -241,6 +241,12 @@ class Guard:
         with self._lifting:
             self._lifts += 1
             self.page.mode = LIFTED  # before the limit: see Watch._keep_limit
+            self.limit.lift()
+
+    def relax(self) -> None:
+        """No limit until the cell's end, with next to no memory to do it: for what comes after a failed allocation."""
+        if self.companion is not None and self._depth:
+            self.page.mode = LIFTED
             self.limit.lift()
 
     def _lower(self) -> None:

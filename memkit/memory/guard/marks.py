@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from memkit.memory.guard.gauge import Reading
 
 _TRIP = 128_000_000  # measured: cells with 128 MiB to spare pass, and the signal is handled before the limit is met
+# Kept from cells for the kernel itself, which does not survive a failed allocation. A cell gets at least `_LEAST`, but
+# nothing of the core: what it deletes, it has.
+_RESERVE, _LEAST, _CORE = 28 * 1024 * 1024, 10 * 1024 * 1024, 20 * 1024 * 1024
 _EATEN_A_SECOND = 8_000_000_000  # bytes; the most that one thread was seen to touch
 _SHORTEST, _LONGEST, _IDLE = 0.002, 0.05, 0.25  # seconds between two looks
 
@@ -28,8 +31,16 @@ class Marks:
 
 def marks(free: int) -> Marks:
     """The marks for a cell that begins with this many bytes free."""
-    trip = min(_TRIP, max(0, free) // 3)
-    return Marks(trip, trip * 3 // 8)
+    free = max(0, free)
+    trip = min(_TRIP, free // 3)
+    floor = max(trip * 3 // 8, min(_RESERVE, free - _LEAST), min(_CORE, free))
+    return Marks(max(trip, floor + min(_LEAST, free - floor) // 4), floor)
+
+
+def idle(free: int) -> Marks:
+    """The marks while no cell runs: the kernel may use what is kept for it."""
+    found = marks(free)
+    return Marks(found.trip, found.floor // 4)
 
 
 def soft_limit(reading: Reading, floor: int) -> int:

@@ -18,7 +18,8 @@ _UNANSWERED = 1.0  # seconds after which a signal is repeated that nobody has de
 _IDLE_REPEAT, _IDLE_MOST = 1.0, 60.0  # while no cell runs there is little to be done about it
 _CHILDREN_EVERY, _CHILDREN_IDLE = 0.25, 1.0
 _WORTH_STOPPING = 48 * 1024 * 1024  # bytes by which a descendant has grown
-_WORTH_DROPPING = 8 * 1024 * 1024
+_COPIED_UNSEEN = 96 * 1024 * 1024  # pages that may be copied until it is seen and the rescue has ended
+_WORTH_DROPPING, _WEIGH_EVERY = 3 * 1024 * 1024, 0.005  # weighing takes 4 ms a GiB
 _GRACE = 0.2  # seconds between SIGTERM and SIGKILL
 
 
@@ -76,6 +77,7 @@ class Watch:
         self._idle_repeat = _IDLE_REPEAT
         self._stopping: tuple[int, float] | None = None
         self._weighed = float("-inf")
+        self._held: tuple[int, int] | None = None  # the rescue's child, and what it held when it was first weighed
 
     def turn(self) -> float:
         """One look, and what follows from it; seconds until the next."""
@@ -92,7 +94,8 @@ class Watch:
         often = _CHILDREN_EVERY if running else _CHILDREN_IDLE
         if page.spared >= 0 and (room < 0 or now - self._listed >= often):
             self._look_at_children(now, short=room < 0)
-        if room < 0 and self._stopping is None and not self._let_rescue_go(now, reading):
+        gone = self._let_rescue_go(now, reading)
+        if room < 0 and self._stopping is None and not gone:
             self._signal(now)
         return pause(room, running=running)
 
@@ -159,16 +162,21 @@ class Watch:
     def _let_rescue_go(self, now: float, reading: Reading) -> bool:
         """End the rescue's child where it is what takes the memory: pages that the kernel changes are there twice.
 
-        One C call can change them all, such as the end of a long list. So the kernel stands still meanwhile.
+        One C call can change them all, such as a run of the garbage collector. So the kernel stands still meanwhile. A
+        child that does not hold more from one look to the next is not to blame, and will be needed.
         """
         page, pid = self._page, self._page.spared
-        if pid <= 0 or reading.free > (page.trip + page.floor) // 2 or now - self._weighed < _REPEAT:
+        if pid <= 0 or reading.free > max(_COPIED_UNSEEN, page.trip):
+            self._held = None
+            return False
+        if now - self._weighed < _WEIGH_EVERY:
             return False
         self._weighed = now
         self._system.freeze()
         try:
-            held = self._system.private_of(pid)
-            if held < max(_WORTH_DROPPING, page.trip // 4):
+            held, before = self._system.private_of(pid), self._held
+            if before is None or before[0] != pid or held - before[1] < _WORTH_DROPPING:
+                self._held = before if before is not None and before[0] == pid else (pid, held)
                 return False
             self._system.end(pid)
         finally:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memkit.memory.guard.gauge import Reading
-from memkit.memory.guard.marks import Marks, marks, pause, soft_limit
+from memkit.memory.guard.marks import Marks, idle, marks, pause, soft_limit
 from memkit.units import GIB, MIB
 
 sizes = st.integers(0, 64 * GIB)
@@ -17,9 +17,23 @@ def test_with_plenty_free_the_signal_comes_80_mb_before_the_limit() -> None:
 
 
 @given(sizes)
-def test_the_marks_leave_two_thirds_of_what_is_free_to_the_cell(free: int) -> None:
+def test_the_signal_comes_before_the_limit_and_both_leave_something_to_the_cell(free: int) -> None:
     found = marks(free)
-    assert 0 <= found.floor <= found.trip <= free // 3
+    assert 0 <= found.floor <= found.trip <= free
+    assert free - found.floor >= min(max(0, free - 20 * MIB), 10 * MIB)
+
+
+@given(sizes)
+def test_cells_that_take_all_they_get_do_not_starve_the_kernel(free: int) -> None:
+    for _ in range(50):
+        left, free = free, marks(free).floor
+    assert free >= min(left, 20 * MIB)
+
+
+@given(sizes)
+def test_while_idle_the_kernel_may_use_what_is_kept_for_it(free: int) -> None:
+    assert idle(free).floor <= marks(free).floor // 4
+    assert idle(free).trip == marks(free).trip
 
 
 def test_a_cell_with_128_mib_to_spare_is_not_signalled() -> None:

@@ -233,31 +233,42 @@ def test_what_it_read_is_there_for_others(watch: Watch, page: Page, made: Made) 
     assert page.peak == GIB
 
 
-def test_the_rescue_is_let_go_of_when_it_holds_what_is_missing_and_the_kernel_stands_still_meanwhile(
-    watch: Watch, page: Page, made: Made
+@pytest.fixture
+def rescue(page: Page, made: Made) -> int:
+    """Little is left while a rescue's child holds 7 MiB."""
+    page.spared, made.free, made.children = 55, 60 * MIB, {55: 7 * MIB}
+    made.offspring = set  # type: ignore[assignment]
+    return 55
+
+
+def test_a_rescue_that_holds_more_and_more_is_let_go_of_while_the_kernel_stands_still(
+    watch: Watch, page: Page, made: Made, clock: Clock, rescue: int
 ) -> None:
-    page.spared, made.free = 55, 60 * MIB
-    made.children = {55: 700 * MIB}
-    made.offspring = set  # type: ignore[assignment]
-    watch.turn()
-    assert made.stops == [(0, False), (55, True), (0, True)]
-    assert made.lines == [f"dropped 55 {700 * MIB}"]
-    assert (page.spared, made.signals) == (0, 0)
-
-
-def test_a_rescue_that_shares_all_its_memory_stays_whatever_happens(watch: Watch, page: Page, made: Made) -> None:
-    page.spared, made.free = 55, 20 * MIB
-    made.children = {55: 2 * MIB}
-    made.offspring = set  # type: ignore[assignment]
     watch.turn()
     assert made.stops == [(0, False), (0, True)]
-    assert (page.spared, made.signals) == (55, 1)
-
-
-def test_a_rescue_is_not_even_weighed_while_the_signal_has_time(watch: Watch, page: Page, made: Made) -> None:
-    page.spared, made.free = 55, 120 * MIB
+    made.children[rescue] += 20 * MIB
+    clock.now += 0.006
     watch.turn()
-    assert (made.stops, made.signals) == ([], 1)
+    assert made.stops[2:] == [(0, False), (rescue, True), (0, True)]
+    assert made.lines == [f"dropped {rescue} {27 * MIB}"]
+    assert page.spared == 0
+
+
+def test_a_rescue_that_holds_what_it_held_stays_whatever_happens(
+    watch: Watch, page: Page, made: Made, clock: Clock, rescue: int
+) -> None:
+    for _ in range(20):
+        watch.turn()
+        made.free -= 2 * MIB
+        clock.now += 0.006
+    assert (rescue, True) not in made.stops
+    assert page.spared == rescue
+
+
+def test_a_rescue_is_not_even_weighed_while_there_is_time(watch: Watch, page: Page, made: Made) -> None:
+    page.spared, made.free = 55, 130 * MIB
+    watch.turn()
+    assert (made.stops, made.signals) == ([], 0)
 
 
 def test_what_may_be_on_its_way_is_held_back_by_the_limit_and_raises_no_alarm(watch: Watch, made: Made) -> None:
