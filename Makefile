@@ -41,6 +41,9 @@ test: lint
 battery: $(READY)
 	$(BIN)/python -m tests.guard --jobs 2
 
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from memkit.memory import heap
+
+# As in a kernel: large blocks have pages of their own, and tests that measure memory see them come and go.
+heap.tune()
+
 _QUIET_THREADS = ("IPythonHistorySavingThread", "asyncio_", "ThreadPoolExecutor", "pytest_timeout", "Thread-tmp")
 
 

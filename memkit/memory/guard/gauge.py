@@ -27,7 +27,7 @@ class Reading:
     """Bytes: what can still be had, of which limit; what the process holds alone, has mapped as data, has in swap; RSS;
     what all processes have in memory files (`shared`).
 
-    `promised` are bytes allocated and not yet taken, as far as `Untouched` knows; `perhaps` more are on their way.
+    `promised` are bytes allocated and not yet taken, as `Untouched` knows them.
     """
 
     free: int
@@ -39,7 +39,6 @@ class Reading:
     rss: int = 0
     shared: int = 0
     promised: int = 0
-    perhaps: int = 0
 
     @property
     def gap(self) -> int:
@@ -59,20 +58,33 @@ class Gauge:
         self.spared: Callable[[], AbstractSet[int]] = frozenset
 
     def read(self) -> Reading:
-        """Raises ReadingError, also when the process has ended."""
+        """Raises ReadingError, also when the process has ended.
+
+        What is free is read between two looks at the process, and the smaller counts: memory that is given back in
+        between would be free and mapped both, and so be given out twice.
+        """
         try:
-            own = kilobytes(
-                read(f"{self._proc}/{self._name}/status"), "VmData", "RssAnon", "RssShmem", "VmSwap", "VmRSS"
-            )
+            before = self._process()
             machine = kilobytes(read(f"{self._proc}/meminfo"), "MemTotal", "MemAvailable", "SwapFree", "Shmem")
-            private = own["RssAnon"] + own.get("RssShmem", 0)
+            private = before["RssAnon"] + before.get("RssShmem", 0)
             room = effective([_machine(machine), *self._source.groups(machine["MemTotal"]), *self._chosen(private)])
+            own = min(self._process(), before, key=lambda sizes: sizes.get("VmData", 0))
         except (OSError, KeyError, ValueError) as error:
             raise ReadingError(f"the memory of this process and its limits cannot be read: {error!r}") from error
-        swapped, data = own.get("VmSwap", 0), own.get("VmData", 0)
         return Reading(
-            room.available, room.limit, private, data, own["RssAnon"], swapped, own["VmRSS"], machine.get("Shmem", 0)
+            free=room.available,
+            limit=room.limit,
+            private=own["RssAnon"] + own.get("RssShmem", 0),
+            data=own.get("VmData", 0),
+            anonymous=own["RssAnon"],
+            swapped=own.get("VmSwap", 0),
+            rss=own["VmRSS"],
+            shared=machine.get("Shmem", 0),
         )
+
+    def _process(self) -> dict[str, int]:
+        status = read(f"{self._proc}/{self._name}/status")
+        return kilobytes(status, "VmData", "RssAnon", "RssShmem", "VmSwap", "VmRSS")
 
     @property
     def _name(self) -> str:

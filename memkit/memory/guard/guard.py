@@ -101,7 +101,7 @@ class Guard:
         if threading.current_thread() is not threading.main_thread():
             raise MemkitError("the guard can be switched on only from a cell of the main shell, not from a subshell")
         self.handler.install()
-        self.page.reserves = self._untouched.walk()
+        self.page.reserves = self._untouched.walk()[0]
         self._begin(running=False)
         self.companion = self._companion()
         self._tell(True)
@@ -231,11 +231,11 @@ class Guard:
         if not self.on:
             yield
             return
-        before = self._untouched.walk()
+        before = self._untouched.walk()[0]
         try:
             yield
         finally:
-            self.page.reserves += max(0, self._untouched.walk() - before)
+            self.page.reserves += max(0, self._untouched.walk()[0] - before)
 
     def _lift(self) -> None:
         with self._lifting:

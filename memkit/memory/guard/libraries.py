@@ -32,12 +32,14 @@ class Libraries:
         self._patches: list[Patch] = []
         self._adapted: set[str] = set()
         self._pandas: Any = None
+        self._arrow: tuple[Any, Any] | None = None  # the library, and the pool it had
         self._adaptations: dict[str, Callable[[Any], object]] = {
             "numpy": self._adapt_numpy,
             "scipy.linalg": self._warm_up_scipy,
             "pandas": self._adapt_pandas,
             "pandas.io.parsers.c_parser_wrapper": self._adapt_reader,
             "torch": self._adapt_torch,
+            "pyarrow": self._adapt_arrow,
         }
         self._mappings = Mappings()
         after = dict.fromkeys(self._adaptations, self._adapt) | dict.fromkeys(ADAPTED, self._mappings.adapt)
@@ -60,6 +62,9 @@ class Libraries:
         if self._pandas is not None and self._pandas.get_option(_THREADS) == 1:
             self._pandas.set_option(_THREADS, None)
         self._pandas = None
+        if self._arrow is not None:
+            self._arrow[0].set_memory_pool(self._arrow[1])
+        self._arrow = None
         self._post.leave()
 
     def _adapt(self, library: Any) -> None:
@@ -87,6 +92,11 @@ class Libraries:
             if pandas.get_option(_THREADS) is None:
                 pandas.set_option(_THREADS, 1)
                 self._pandas = pandas
+
+    def _adapt_arrow(self, pyarrow: Any) -> None:
+        """Its own allocators reserve a GiB, of which no limit and no reading tells how much is taken, and keep it."""
+        self._arrow = pyarrow, pyarrow.default_memory_pool()
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
     def _adapt_reader(self, wrapper: Any) -> None:
         self._patches.append(stepwise.adapt(wrapper.CParserWrapper))

@@ -45,7 +45,7 @@ def idle(free: int) -> Marks:
 
 def soft_limit(reading: Reading, floor: int) -> int:
     """RLIMIT_DATA for a process: what it has mapped as data, and as much more as can really be taken."""
-    return reading.data + max(0, reading.free - floor - reading.promised - reading.perhaps)
+    return reading.data + max(0, reading.free - floor - reading.promised)
 
 
 def pause(room: int, *, running: bool) -> float:

@@ -77,7 +77,9 @@ class Watch:
         self._idle_repeat = _IDLE_REPEAT
         self._stopping: tuple[int, float] | None = None
         self._weighed = float("-inf")
-        self._held: tuple[int, int] | None = None  # the rescue's child, and what it held when it was first weighed
+        self._held: tuple[int, int, int] | None = (
+            None  # the rescue's child, what it held when first weighed, what was free
+        )
 
     def turn(self) -> float:
         """One look, and what follows from it; seconds until the next."""
@@ -174,9 +176,8 @@ class Watch:
         self._weighed = now
         self._system.freeze()
         try:
-            held, before = self._system.private_of(pid), self._held
-            if before is None or before[0] != pid or held - before[1] < _WORTH_DROPPING:
-                self._held = before if before is not None and before[0] == pid else (pid, held)
+            held = self._system.private_of(pid)
+            if not self._is_to_blame(pid, held, reading.free):
                 return False
             self._system.end(pid)
         finally:
@@ -184,6 +185,13 @@ class Watch:
         page.spared = 0
         self._system.tell(f"dropped {pid} {held}")
         return True
+
+    def _is_to_blame(self, pid: int, held: int, free: int) -> bool:
+        """Whether most of what is gone since the child was first weighed has become its own."""
+        if self._held is None or self._held[0] != pid:
+            self._held = (pid, held, free)
+        more, less = held - self._held[1], self._held[2] - free
+        return more >= max(_WORTH_DROPPING, less // 2)
 
     # -- the kernel ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,15 @@ def test_a_limit_of_the_users_counts_this_process_and_its_descendants() -> None:
 
 
 @linux
+def test_what_is_unmapped_while_it_is_read_is_not_given_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    gauge = Gauge(environ={})
+    looks = [{"VmData": data * MIB, "RssAnon": data * MIB, "VmRSS": data * MIB} for data in (900, 400, 400, 900)]
+    monkeypatch.setattr(gauge, "_process", lambda: looks.pop(0))
+    assert gauge.read().data == 400 * MIB
+    assert gauge.read().data == 400 * MIB
+
+
+@linux
 def test_the_hubs_limit_counts_too() -> None:
     assert Gauge(environ={"MEM_LIMIT": str(50 * GIB)}).read().limit <= 50 * GIB
     assert Gauge(environ={"MEM_LIMIT": str(300 * MIB)}).read().limit == 300 * MIB
