@@ -8,11 +8,12 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 export MPLBACKEND = agg
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test battery lint bench lab wheel clean
+.PHONY: help demo test battery soak lint bench lab wheel clean
 
 help:
 	@echo "make demo   run the quickstart notebook in a real kernel and write an HTML report"
 	@echo "make test   the whole check: lint, types, import layers, unit, property, kernel and notebook tests"
+	@echo "make soak   what takes too long for make test"
 	@echo "make battery  every way to run out of memory, in real kernels at four limits: survival rate, half an hour"
 	@echo "make bench  speed and memory against peers, one table"
 	@echo "make lab    JupyterLab with the notebooks"

@@ -9,7 +9,7 @@ from tests.guard import runner
 from tests.guard.case import BROKEN, CHECK, DIED, LOST, PASSED, REFUSED, WRONG, Case, Death
 from tests.guard.group import Group, NoGroupError
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.soak]
 
 _SEEN = {
     "nothing happens": (Case("x", "x = 1"), PASSED, ""),

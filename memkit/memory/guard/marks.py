@@ -18,7 +18,7 @@ _TRIP = 128_000_000  # measured: cells with 128 MiB to spare pass, and the signa
 # nothing of the core: what it deletes, it has.
 _RESERVE, _LEAST, _CORE = 28 * 1024 * 1024, 10 * 1024 * 1024, 20 * 1024 * 1024
 _EATEN_A_SECOND = 8_000_000_000  # bytes; the most that one thread was seen to touch
-_SHORTEST, _LONGEST, _IDLE = 0.002, 0.05, 0.25  # seconds between two looks
+_SHORTEST, _LONGEST, _IDLE = 0.002, 0.2, 0.25  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)
