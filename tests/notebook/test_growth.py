@@ -12,6 +12,7 @@ import pytest
 
 from memkit.notebook.aftermath import frames, trail
 from memkit.notebook.growth import Growth
+from tests.fresh import in_fresh_process
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page tables are Linux's")
@@ -157,6 +158,7 @@ def test_an_array_made_larger_in_place_is_named(variables):
 
 
 @linux
+@in_fresh_process
 def test_an_array_that_was_reserved_before_and_is_filled_now_is_named(variables):
     """`np.zeros` takes memory only when it is written to; its size says nothing."""
     numpy = pytest.importorskip("numpy")

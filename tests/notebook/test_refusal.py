@@ -20,6 +20,7 @@ from memkit.lifecycle.holders import Namespace
 from memkit.notebook.errorslot import ErrorSlot
 from memkit.notebook.refusal import Refusal
 from memkit.wiring import Session
+from tests.fresh import in_fresh_process
 from tests.memory.guard.gates import FakeGate
 
 GIB, MIB = 2**30, 2**20
@@ -258,6 +259,7 @@ def test_what_policies_could_free_is_offered_by_its_command(cell, guard):
     assert cell.tracking.tracker.get("spare").tier == "ram", "offered, not done"
 
 
+@in_fresh_process
 def test_after_a_failed_allocation_what_was_missing_is_freed(cell, guard):
     numpy = pytest.importorskip("numpy")
     cell.shell.user_ns.update(spare=numpy.ones(40 * MIB), numpy=numpy)
