@@ -9,7 +9,7 @@ import pytest
 
 from tests.guard.conversation import Cell, Conversation, Seen
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.soak]
 
 _FORM = """
 import ipywidgets

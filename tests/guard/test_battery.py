@@ -21,11 +21,9 @@ _FAST = (
     "recursion that holds blocks",  # the traceback that must be let go
     "numpy.zeros over several cells, then += in one",  # mapped, untouched
     "read_csv, C engine",  # a C parser that crashes where malloc fails
-    "many small tensors",  # torch's own error
     "a thread that grows",  # an exception in another thread
     "a subprocess that grows",  # the helper stops a child
     "multiprocessing.shared_memory",  # not counted by the limit
-    "a task that outlives its cell",  # while no cell runs
     "import torch at the brink",  # the import gate
     "except BaseException once",  # the third strike
     "del and go on after an incident",
