@@ -20,6 +20,7 @@ _FAST = (
     "blocks appended to a list",  # the signal, in a Python loop
     "recursion that holds blocks",  # the traceback that must be let go
     "numpy.zeros over several cells, then += in one",  # mapped, untouched
+    "torch.ones at once",  # an error of a library's own
     "read_csv, C engine",  # a C parser that crashes where malloc fails
     "a thread that grows",  # an exception in another thread
     "a subprocess that grows",  # the helper stops a child
